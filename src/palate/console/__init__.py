@@ -1,0 +1,1 @@
+"""Pages that read what the API reads."""

@@ -1,0 +1,1 @@
+"""What happened: tables, ids, queries, readers, checks, splits."""

@@ -1,0 +1,39 @@
+"""`Query`: what is asked of a recommender."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from palate.data.dataset import IntArray
+
+
+def _no_items() -> IntArray:
+    return np.zeros(0, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Restrict:
+    """Which items may be answered: in any of `nodes` (interest tree), and with all of `attributes`.
+
+    Empty fields do not restrict.
+    """
+
+    nodes: tuple[int, ...] = ()
+    attributes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Query:
+    """A user or nobody, a history, an as-of time and a restrict.
+
+    `history` holds `item_num`s, oldest first. `as_of` is in microseconds since the epoch, UTC: nothing
+    learned later may be used. Seen items (`history`) are left out of answers where `exclude_seen`.
+    """
+
+    user_id: str | None = None
+    history: IntArray = field(default_factory=_no_items)
+    as_of: int | None = None
+    restrict: Restrict | None = None
+    exclude_seen: bool = True

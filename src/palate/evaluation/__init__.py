@@ -1,0 +1,1 @@
+"""Pure functions on arrays: ranking and rating metrics, agreement, bootstrap."""

@@ -1,0 +1,1 @@
+"""How tastes are ordered: the tree, its names, transitions, exploration."""

@@ -1,0 +1,1 @@
+"""What was answered: the store, annotation, distillation, golden labels, controls."""

@@ -1,0 +1,1 @@
+"""Whom we ask: engines, encoders, the ledger."""

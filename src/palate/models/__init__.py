@@ -1,0 +1,1 @@
+"""Who predicts: one file per model."""

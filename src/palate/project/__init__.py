@@ -1,0 +1,1 @@
+"""A user's project: palate.yaml, the steps, the report."""

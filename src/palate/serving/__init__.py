@@ -1,0 +1,1 @@
+"""What answers: the snapshot, restricted retrieval, the pipeline, the API."""
