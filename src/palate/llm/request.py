@@ -1,4 +1,4 @@
-"""One typed request, one typed answer, and the two protocols: `Engine` (reaches a model) and `LLM` (what callers see)."""
+"""One typed request, one typed answer; `Engine` reaches a model, `LLM` is what callers see."""
 
 from __future__ import annotations
 
