@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
 
-from palate.data.dataset import IntArray
+from palate.data.dataset import FloatArray, IntArray
+from palate.errors import InputError, StorageError
+from palate.interests.balance import split_balanced
+
+FORMAT = 1
+
+
+class TreeConfig(BaseModel):
+    """How the tree is cut (traffic-weighted, equal-size clusters: Wang et al. 2024, arXiv 2405.16363, section 3)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    branching: tuple[int, ...] = Field(
+        default=(8, 4), min_length=1, description="parts of a node at each level, from the root"
+    )
+    max_over_mean: float = Field(
+        default=1.3, gt=1.0, description="traffic of a level's heaviest node over the level's mean"
+    )
+    floor: float = Field(default=0.05, gt=0, description="least weight of an item, as a share of the mean traffic")
+    iterations: int = Field(default=15, ge=1, description="rounds of k-means at each node")
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -25,7 +55,10 @@ class Node:
 
 @dataclass(frozen=True)
 class InterestTree:
-    """`nodes[i].node == i`; `order` [n_items] lists item_nums in leaf order; every leaf has the deepest level."""
+    """`nodes[i].node == i`; `order` [n_items] lists item_nums in leaf order; every leaf has the deepest level.
+
+    Nodes are numbered level by level, and within a level in leaf order.
+    """
 
     nodes: tuple[Node, ...]
     order: IntArray
@@ -34,8 +67,172 @@ class InterestTree:
         return [node for node in self.nodes if node.level == level]
 
     def node_of_items(self, level: int) -> IntArray:
-        """The node at `level` of each item, [n_items]."""
-        result = np.full(len(self.order), -1, dtype=np.int32)
-        for node in self.at_level(level):
-            result[self.order[node.start : node.stop]] = node.node
+        """The node at `level` of each item, [n_items], read-only."""
+        if not 0 <= level <= self.depth:
+            raise InputError("The tree has no such level", got=level, allowed=f"0 (the root) to {self.depth}")
+        return self._node_of_items[level]
+
+    @property
+    def depth(self) -> int:
+        """Level of the leaves."""
+        return self.nodes[-1].level
+
+    @cached_property
+    def position(self) -> IntArray:
+        """Place of each item in leaf order, [n_items]: the inverse of `order`."""
+        result = np.empty(len(self.order), dtype=np.int32)
+        result[self.order] = np.arange(len(self.order), dtype=np.int32)
         return result
+
+    def children(self, node: int) -> list[Node]:
+        return self._children[node]
+
+    def leaf_of(self, items: IntArray) -> IntArray:
+        """The leaf of each of `items` (item_nums)."""
+        return self.node_of_items(self.depth)[items]
+
+    def items_of(self, node: int) -> IntArray:
+        """The item_nums of a node."""
+        return self.order[self.nodes[node].start : self.nodes[node].stop]
+
+    @cached_property
+    def _children(self) -> list[list[Node]]:
+        result: list[list[Node]] = [[] for _ in self.nodes]
+        for node in self.nodes:
+            if node.parent is not None:
+                result[node.parent].append(node)
+        return result
+
+    @cached_property
+    def _node_of_items(self) -> list[IntArray]:
+        levels = np.full((self.depth + 1, len(self.order)), -1, dtype=np.int32)
+        for node in self.nodes:
+            levels[node.level, self.order[node.start : node.stop]] = node.node
+        levels.flags.writeable = False
+        return list(levels)
+
+
+def build_tree(
+    vectors: FloatArray, traffic: npt.NDArray[Any] | Sequence[float], config: TreeConfig | None = None
+) -> InterestTree:
+    """Cluster items into a tree whose nodes at each level carry about the same traffic.
+
+    From the root down each node is cut by spherical k-means and a capacity-constrained assignment (`balance`).
+    No node of a level exceeds `max_over_mean` of its mean, unless single items are too heavy to allow it.
+
+    Args:
+        vectors: [n_items, d] float32 of unit length (inner product = cosine).
+        traffic: Events of each item, [n_items], 0 or more. Items below the floor count as the floor, so that
+            what was never chosen still takes room; `Node.traffic` is the sum of these weights.
+        config: Shape and balance; the same seed and input give the same tree.
+
+    Raises:
+        InputError: for shapes that disagree, values that are not finite, or fewer items than leaves.
+    """
+    config = config or TreeConfig()
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    weights = _weights(vectors, np.asarray(traffic, dtype=np.float64), config)
+    rng = np.random.default_rng(config.seed)
+    # An even share of the slack at each level: the excess of a node multiplies into its descendants.
+    slack = config.max_over_mean ** (1 / len(config.branching))
+    nodes = [Node(0, None, 0, 0, len(weights), float(weights.sum()))]
+    order = np.arange(len(weights), dtype=np.int32)
+    row = nodes[:]
+    for level, parts in enumerate(config.branching, start=1):
+        fewest = math.prod(config.branching[level:])
+        below: list[Node] = []
+        for node in row:
+            own = order[node.start : node.stop].copy()
+            part = split_balanced(vectors[own], weights[own], parts, slack, fewest, config.iterations, rng)
+            order[node.start : node.stop] = own[np.argsort(part, kind="stable")]
+            start = node.start
+            for size, load in zip(
+                np.bincount(part, minlength=parts), np.bincount(part, weights[own], parts), strict=True
+            ):
+                number = len(nodes) + len(below)
+                below.append(Node(number, node.node, level, start, start + int(size), float(load)))
+                start += int(size)
+        nodes += below
+        row = below
+    return InterestTree(tuple(nodes), order)
+
+
+def save_tree(tree: InterestTree, path: Path) -> None:
+    """Write the tree as one JSON file, whole or not at all.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    content = {"format": FORMAT, "nodes": [asdict(node) for node in tree.nodes], "order": tree.order.tolist()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(content, file, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError("The interest tree could not be written", where=str(path), got=error) from error
+
+
+def load_tree(path: Path) -> InterestTree:
+    """Read a tree and check that it is one.
+
+    Raises:
+        StorageError: naming the file, if it cannot be read or is not a tree.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
+        nodes = tuple(Node(**{**node, "keywords": tuple(node["keywords"])}) for node in content["nodes"])
+        tree = InterestTree(nodes, np.array(content["order"], dtype=np.int32))
+        _check(tree)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise StorageError(
+            "The interest tree cannot be read", where=str(path), got=error, hint="Build the tree again."
+        ) from error
+    return tree
+
+
+def _check(tree: InterestTree) -> None:
+    """Numbers in a row, `order` a permutation, and each node cut by its children without gaps."""
+    n, nodes = len(tree.order), tree.nodes
+    if not nodes or (nodes[0].start, nodes[0].stop, nodes[0].level, nodes[0].parent) != (0, n, 0, None):
+        raise ValueError("the first node is not a root over all items")
+    if n and not np.array_equal(np.sort(tree.order), np.arange(n)):
+        raise ValueError("`order` is not a permutation of the items")
+    for number, node in enumerate(nodes):
+        if node.node != number or (number > 0 and not 0 <= (node.parent if node.parent is not None else -1) < number):
+            raise ValueError(f"node {number} has a wrong number or parent")
+    for node in nodes:
+        below = tree.children(node.node)
+        if any(child.level != node.level + 1 for child in below) or (not below and node.level != tree.depth):
+            raise ValueError(f"node {node.node} has children or a depth of a wrong level")
+        cuts = [node.start, *[child.stop for child in below]]
+        if below and ([child.start for child in below] != cuts[:-1] or cuts[-1] != node.stop):
+            raise ValueError(f"the children of node {node.node} do not cover it")
+        if any(b < a for a, b in pairwise(cuts)):
+            raise ValueError(f"node {node.node} has a child that ends before it starts")
+
+
+def _weights(vectors: FloatArray, traffic: npt.NDArray[np.float64], config: TreeConfig) -> npt.NDArray[np.float64]:
+    n_leaves = math.prod(config.branching)
+    if vectors.ndim != 2 or traffic.shape != vectors.shape[:1]:
+        raise InputError(
+            "Vectors and traffic do not fit each other",
+            got=f"vectors {vectors.shape}, traffic {traffic.shape}",
+            allowed="vectors [n_items, d], traffic [n_items]",
+        )
+    if not np.isfinite(vectors).all() or not np.isfinite(traffic).all() or (traffic < 0).any():
+        raise InputError("Vectors and traffic must be finite and traffic not negative", where="build_tree")
+    if len(traffic) < n_leaves or min(config.branching) < 2:
+        raise InputError(
+            "The tree has more leaves than there are items, or a level that does not branch",
+            where="TreeConfig.branching",
+            got=f"{config.branching} for {len(traffic)} items",
+            allowed="two or more parts at each level, at most one leaf an item",
+        )
+    mean = float(traffic.mean())
+    return np.maximum(traffic, config.floor * mean if mean > 0 else 1.0)
