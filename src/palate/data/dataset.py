@@ -57,9 +57,7 @@ class Dataset:
     users: pl.DataFrame
 
     @classmethod
-    def from_tables(
-        cls, items: pl.DataFrame, events: pl.DataFrame, users: pl.DataFrame | None = None
-    ) -> Dataset:
+    def from_tables(cls, items: pl.DataFrame, events: pl.DataFrame, users: pl.DataFrame | None = None) -> Dataset:
         """Number the ids and sort the events.
 
         The tables must already have Palate's column names and types (`data.readers` sees to that) and pass
