@@ -32,6 +32,8 @@ CREATE TABLE IF NOT EXISTS vectors (key TEXT PRIMARY KEY, vector BLOB NOT NULL) 
 _ANSWER_COLUMNS = (
     "text, value, probabilities, finish_reason, tokens_in, tokens_cached, tokens_out, seconds, cost, model, engine"
 )
+_COUNTS = ("calls", "tokens_in", "tokens_cached", "tokens_out", "seconds", "cost", "first", "last")
+_TOTALS = ("model", "engine", "purpose", *_COUNTS)
 _LOOKUP = 500  # keys in one SELECT, below SQLite's limit on variables
 
 
@@ -124,8 +126,7 @@ class Ledger:
         sql = """SELECT model, engine, purpose, COUNT(*), SUM(tokens_in), SUM(tokens_cached), SUM(tokens_out),
                  SUM(seconds), SUM(cost), MIN(created), MAX(created)
                  FROM answers GROUP BY model, engine, purpose ORDER BY model, purpose"""
-        names = "model engine purpose calls tokens_in tokens_cached tokens_out seconds cost first last".split()
-        return [dict(zip(names, row, strict=True)) for row in self._run(sql, [])]
+        return [dict(zip(_TOTALS, row, strict=True)) for row in self._run(sql, [])]
 
     def count(self) -> int:
         return int(self._run("SELECT COUNT(*) FROM answers", [])[0][0])

@@ -77,6 +77,12 @@ class LlamaEngine:
         self._start()
         return str(self._server.listening_address)
 
+    def close(self) -> None:
+        """Give the model's memory back. A later ask loads it again."""
+        if self._http is not None:
+            self._http.close()
+        self._server = self._http = None
+
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         for index, request in enumerate(requests):
             started = time.perf_counter()

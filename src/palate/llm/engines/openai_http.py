@@ -62,6 +62,9 @@ class OpenAIEngine:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(timeout=timeout, headers=headers)
 
+    def close(self) -> None:
+        self._http.close()
+
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Answers as they arrive. A caller that stops early cancels what has not begun.
 

@@ -1,0 +1,129 @@
+"""Attributes: what the LLM is asked about each item, as YAML files that people write."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from palate.errors import InputError
+
+
+class Example(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    item: str
+    answer: str
+
+
+class Attribute(BaseModel):
+    """One question about an item with a closed set of answers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    """Lower case, used in tables, restricts (`attr:calm`) and pages."""
+    question: str = Field(min_length=5)
+    options: tuple[str, ...] = Field(default=("Yes", "No"), min_length=2)
+    """The answers, the one that says that the attribute fits best first."""
+    guidance: str = ""
+    """What counts and what does not; shown to the LLM and to human raters."""
+    examples: tuple[Example, ...] = ()
+    description: str = ""
+    """The attribute as a phrase ("a funny film"): the zero-shot baseline compares its vector with the item's."""
+    human_labels: tuple[str, ...] = ()
+    """Free tags of people that mean this attribute, for golden sets made from tags."""
+
+    @model_validator(mode="after")
+    def _examples_answer_with_options(self) -> Self:
+        for example in self.examples:
+            if example.answer not in self.options:
+                raise ValueError(
+                    f"the example {example.item!r} answers {example.answer!r}, "
+                    f"which is not an option: {', '.join(self.options)}"
+                )
+        if len(set(self.options)) < len(self.options):
+            raise ValueError("two options are the same")
+        return self
+
+    def fit(self, probabilities: Any) -> Any:
+        """How well the attribute fits, 0..1: options count from 1 (first) down to 0 (last) in equal steps.
+
+        `probabilities` is [n, n_options]; with two options this is the probability of the first.
+        """
+        steps = len(self.options) - 1
+        return sum(probabilities[:, k] * (steps - k) / steps for k in range(steps + 1))
+
+
+def load_attributes(folder: Path) -> list[Attribute]:
+    """Every attribute of the `*.yaml` files in `folder`, by file name, then in order.
+
+    A file holds one attribute or a list of them.
+
+    Raises:
+        InputError: naming file, line or field, for a YAML typo, an unknown field or an unknown option.
+    """
+    files = sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml"))
+    if not files:
+        raise InputError(
+            "There are no attributes to ask about.",
+            where=str(folder),
+            hint="Write a YAML file with name, question and options there; see docs/guide.md.",
+        )
+    attributes: list[Attribute] = []
+    for file in files:
+        found = read_yaml(file)
+        for number, entry in enumerate(found if isinstance(found, list) else [found], start=1):
+            attributes.append(_attribute(entry, f"{file}, entry {number}"))
+    names = [attribute.name for attribute in attributes]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError("An attribute is defined twice.", where=str(folder), got=", ".join(twice))
+    return attributes
+
+
+def read_yaml(file: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        InputError: naming line and column of a typo, or that the file cannot be read.
+    """
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(file)
+        problem = getattr(error, "problem", None) or error
+        raise InputError("This is not valid YAML.", where=where, got=problem, hint="Mend that line.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("The file could not be read as UTF-8 text.", where=str(file), got=error) from error
+
+
+def _attribute(entry: Any, where: str) -> Attribute:
+    if not isinstance(entry, dict):
+        raise InputError(
+            "An attribute is a mapping with name, question and options.", where=where, got=type(entry).__name__
+        )
+    try:
+        return Attribute.model_validate(entry)
+    except ValidationError as error:
+        raise validation_error(error, where, list(Attribute.model_fields)) from error
+
+
+def validation_error(error: ValidationError, where: str, fields: list[str]) -> InputError:
+    """A pydantic error as one of ours: the first problem, its field, and a near miss for a misspelt one."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the whole entry"
+    hint = f"{error.error_count()} problem(s) in all; this is the first."
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), fields, 1)
+        known = f"Known fields: {', '.join(fields)}."
+        hint = f"Did you mean {near[0]!r}? {known}" if near else known
+    return InputError(
+        f"{first['msg'].removeprefix('Value error, ')}.",
+        where=f"{where}, field {field}",
+        got=first.get("input"),
+        hint=hint,
+    )

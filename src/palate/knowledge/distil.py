@@ -1,0 +1,139 @@
+"""Students: what a teacher said about some items, carried to the whole catalogue by its vectors.
+
+The silver-set idea of LLM-as-annotators (Long et al. 2025, arXiv 2510.06657): a light model learns the teacher's
+probabilities, not its verdicts, by soft cross-entropy -Σ p log s + (1 - p) log(1 - s).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from palate.data.dataset import FloatArray
+from palate.errors import InputError
+
+Matrix = npt.NDArray[np.float64]
+
+
+class StudentConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strengths: tuple[float, ...] = (0.3, 3.0, 30.0)
+    """Inverse L2 penalties (scikit-learn's C) to choose from, by the teacher's labels on held-out folds."""
+    folds: int = 5
+    seed: int = 0
+
+
+class Student:
+    """One linear model for each attribute on unit vectors."""
+
+    def __init__(self, config: StudentConfig | None = None) -> None:
+        self.config = config or StudentConfig()
+        self.strength = 0.0
+        self.weights: Matrix = np.zeros((0, 0))  # [n_attributes, d]
+        self.bias: Matrix = np.zeros(0)
+
+    def fit(self, vectors: FloatArray, targets: Matrix) -> Matrix:
+        """Learn `targets` [n, n_attributes] in 0..1 (NaN: not asked) from `vectors` [n, d].
+
+        Returns:
+            Out-of-fold predictions [n, n_attributes]: for each row, of a model that never saw it.
+        """
+        folds = np.random.default_rng(self.config.seed).permutation(len(targets)) % self.config.folds
+        trials = {c: self._out_of_fold(vectors, targets, folds, c) for c in self.config.strengths}
+        self.strength = min(trials, key=lambda c: _cross_entropy(targets, trials[c]))
+        self.weights, self.bias = _fit_all(vectors, targets, self.strength)
+        return trials[self.strength]
+
+    def predict(self, vectors: FloatArray) -> Matrix:
+        """[n, n_attributes] in 0..1."""
+        return np.asarray(1.0 / (1.0 + np.exp(-(vectors @ self.weights.T + self.bias))))
+
+    def _out_of_fold(self, vectors: FloatArray, targets: Matrix, folds: npt.NDArray[np.int64], c: float) -> Matrix:
+        result = np.full(targets.shape, np.nan)
+        for fold in range(self.config.folds):
+            inside = folds != fold
+            part = Student(self.config)
+            part.weights, part.bias = _fit_all(vectors[inside], targets[inside], c)
+            result[~inside] = part.predict(vectors[~inside])
+        return result
+
+
+def distil(
+    labels: pl.DataFrame, vectors: FloatArray, item_ids: Sequence[str], config: StudentConfig | None = None
+) -> pl.DataFrame:
+    """A student of one teacher's label rows; returns label rows for every item and attribute.
+
+    Args:
+        labels: Knowledge rows of kind `label`, all of one `model`.
+        vectors: [n_items, d] in the order of `item_ids`.
+
+    An item that the teacher labelled gets its out-of-fold prediction, so that a student can be judged on it.
+
+    Raises:
+        InputError: if the labels come from several teachers, or from fewer items than there are folds.
+    """
+    config = config or StudentConfig()
+    teachers = labels["model"].unique().to_list()
+    if len(teachers) != 1:
+        raise InputError("A student has one teacher.", got=", ".join(map(str, teachers)) or "no label")
+    names = labels["name"].unique(maintain_order=True).to_list()
+    numbers = {item_id: num for num, item_id in enumerate(item_ids)}
+    rows = labels.filter(pl.col("entity").is_in(list(numbers)))
+    targets = np.full((len(item_ids), len(names)), np.nan)
+    places = [numbers[entity] for entity in rows["entity"]], [names.index(name) for name in rows["name"]]
+    targets[places] = rows["value"].to_numpy()
+    taught = np.flatnonzero(~np.isnan(targets).all(axis=1))
+    if len(taught) < 2 * config.folds:
+        raise InputError(
+            "Too few labelled items to teach a student.",
+            got=len(taught),
+            allowed=f"at least {2 * config.folds}",
+            hint="Raise the annotation budget (annotate.items in palate.yaml).",
+        )
+    student = Student(config)
+    honest = student.fit(vectors[taught], targets[taught])
+    values = student.predict(vectors)
+    values[taught] = np.where(np.isnan(honest), values[taught], honest)
+    return _rows(values, item_ids, names, str(teachers[0]))
+
+
+def _rows(values: Matrix, item_ids: Sequence[str], names: Sequence[str], teacher: str) -> pl.DataFrame:
+    flat = values.ravel().astype(np.float32)
+    return pl.DataFrame(
+        {
+            "entity": np.repeat(np.asarray(item_ids, dtype=object), len(names)).tolist(),
+            "name": list(names) * len(item_ids),
+            "value": flat,
+            "confidence": np.maximum(flat, 1 - flat),
+        }
+    ).with_columns(model=pl.lit(teacher), source=pl.lit("student"))
+
+
+def _fit_all(vectors: FloatArray, targets: Matrix, c: float) -> tuple[Matrix, Matrix]:
+    pairs = [_fit_one(vectors, targets[:, column], c) for column in range(targets.shape[1])]
+    return np.stack([weights for weights, _ in pairs]), np.array([bias for _, bias in pairs])
+
+
+def _fit_one(vectors: FloatArray, target: Matrix, c: float) -> tuple[Matrix, float]:
+    """Soft labels as pairs of weighted hard ones: p of a positive and 1 - p of a negative."""
+    from sklearn.linear_model import LogisticRegression
+
+    asked = ~np.isnan(target)
+    p, x = np.clip(target[asked], 1e-4, 1 - 1e-4), vectors[asked]
+    if not len(p):
+        return np.zeros(vectors.shape[1]), 0.0
+    truth = np.repeat([1, 0], len(p))
+    model = LogisticRegression(C=c, max_iter=200)
+    model.fit(np.concatenate([x, x]), truth, sample_weight=np.concatenate([p, 1 - p]))
+    return model.coef_[0], float(model.intercept_[0])
+
+
+def _cross_entropy(targets: Matrix, predicted: Matrix) -> float:
+    asked = ~np.isnan(targets)
+    p, s = targets[asked], np.clip(predicted[asked], 1e-6, 1 - 1e-6)
+    return float(-(p * np.log(s) + (1 - p) * np.log(1 - s)).mean())
