@@ -25,8 +25,10 @@ def split_balanced(
     Spherical k-means in which each part has a price that rises while it is too heavy (the dual of the
     capacity-constrained assignment), then a repair that moves the rows which lose least until no part is
     heavier than `slack` times the mean. Where heavy single rows forbid that, rows go heaviest first to the
-    nearest part with room, else to the lightest. Each part gets at least `fewest` rows.
+    nearest part with room, else to the lightest. A row heavier than a part counts as one part, so that the
+    others still share what is left. Each part gets at least `fewest` rows.
     """
+    weights = _clipped(weights, parts)
     capacity = slack * weights.sum() / parts
     centres = _seeds(vectors, weights, parts, rng)
     prices = np.zeros(parts)
@@ -43,6 +45,14 @@ def split_balanced(
         if np.bincount(packed, weights, parts).max() < np.bincount(part, weights, parts).max():
             part = packed
     return _fill(part, gain, weights, fewest)
+
+
+def _clipped(weights: Weights, parts: int) -> Weights:
+    """`min(weight, c)` with `c` the mean of the parts so clipped, by fixed-point iteration from above."""
+    clipped = weights
+    for _ in range(parts):
+        clipped = np.minimum(weights, clipped.sum() / parts)
+    return clipped
 
 
 def _seeds(vectors: FloatArray, weights: Weights, parts: int, rng: np.random.Generator) -> FloatArray:

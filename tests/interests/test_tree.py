@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palate.errors import InputError, StorageError
+from palate.interests.tree import InterestTree, TreeConfig, build_tree, load_tree, save_tree
+
+
+def unit_vectors(n: int, d: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(12, d))
+    vectors = centres[rng.integers(12, size=n)] + rng.normal(size=(n, d))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def max_over_mean(tree: InterestTree, level: int) -> float:
+    traffic = np.array([node.traffic for node in tree.at_level(level)])
+    return float(traffic.max() / traffic.mean())
+
+
+def assert_is_tree(tree: InterestTree, branching: tuple[int, ...]) -> None:
+    n = len(tree.order)
+    assert sorted(tree.order.tolist()) == list(range(n))
+    assert tree.depth == len(branching)
+    for level in range(tree.depth + 1):
+        row = tree.at_level(level)
+        assert len(row) == int(np.prod(branching[:level]))
+        assert [node.start for node in row] == [0, *[node.stop for node in row]][:-1]
+        assert row[-1].stop == n
+        assert all(node.stop > node.start for node in row)
+        for node in row:
+            assert (tree.node_of_items(level)[tree.items_of(node.node)] == node.node).all()
+            assert all(child.parent == node.node for child in tree.children(node.node))
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10_000), n=st.integers(16, 300), spread=st.floats(0, 2), zeros=st.floats(0, 1))
+def test_any_traffic_gives_a_whole_tree(seed: int, n: int, spread: float, zeros: float) -> None:
+    rng = np.random.default_rng(seed)
+    traffic = np.floor(rng.lognormal(0, spread, n)) * (rng.random(n) >= zeros)
+    tree = build_tree(unit_vectors(n, 6, seed), traffic, TreeConfig(branching=(4, 4), iterations=4))
+    assert_is_tree(tree, (4, 4))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_traffic_is_balanced_at_every_level(seed: int) -> None:
+    traffic = np.floor(np.random.default_rng(seed).lognormal(1, 1, 3000))
+    tree = build_tree(unit_vectors(3000, 16, seed), traffic, TreeConfig(branching=(8, 4), seed=seed))
+    assert_is_tree(tree, (8, 4))
+    assert max_over_mean(tree, 1) <= 1.3
+    assert max_over_mean(tree, 2) <= 1.3
+
+
+def test_one_item_with_most_of_the_traffic_does_not_break_the_others() -> None:
+    traffic = np.ones(400)
+    traffic[7] = 1000
+    tree = build_tree(unit_vectors(400, 8), traffic, TreeConfig(branching=(4, 4)))
+    assert_is_tree(tree, (4, 4))
+    light = sorted(node.traffic for node in tree.at_level(1))[:3]
+    assert light[-1] <= 1.2 * light[0]
+
+
+def test_similar_items_share_a_leaf_more_often_than_chance() -> None:
+    rng = np.random.default_rng(0)
+    topic = rng.integers(8, size=800)
+    vectors = np.eye(8, dtype=np.float32)[topic] + 0.1 * rng.normal(size=(800, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    tree = build_tree(vectors, np.ones(800), TreeConfig(branching=(8, 2)))
+    node = tree.node_of_items(1)
+    same_topic = topic[:, None] == topic[None, :]
+    same_node = node[:, None] == node[None, :]
+    assert same_topic[same_node].mean() > 0.8  # chance is 1/8
+
+
+def test_items_nobody_chose_still_take_room() -> None:
+    tree = build_tree(unit_vectors(64, 4), np.zeros(64), TreeConfig(branching=(4, 4)))
+    assert max_over_mean(tree, 2) <= 1.3
+
+
+def test_same_seed_same_tree() -> None:
+    vectors, traffic = unit_vectors(200, 8), np.arange(200)
+    config = TreeConfig(branching=(4, 2), seed=3)
+    assert build_tree(vectors, traffic, config).nodes == build_tree(vectors, traffic, config).nodes
+
+
+def test_too_few_items_or_bad_shapes_are_named() -> None:
+    with pytest.raises(InputError, match="more leaves than there are items"):
+        build_tree(unit_vectors(10, 4), np.ones(10), TreeConfig(branching=(4, 4)))
+    with pytest.raises(InputError, match="do not fit"):
+        build_tree(unit_vectors(40, 4), np.ones(39), TreeConfig(branching=(4, 4)))
+    with pytest.raises(InputError, match="finite"):
+        build_tree(unit_vectors(40, 4), np.full(40, np.nan), TreeConfig(branching=(4, 4)))
+    with pytest.raises(InputError, match="no such level"):
+        build_tree(unit_vectors(40, 4), np.ones(40), TreeConfig(branching=(4, 4))).node_of_items(3)
+
+
+def test_position_and_leaf() -> None:
+    tree = build_tree(unit_vectors(64, 4), np.ones(64), TreeConfig(branching=(4, 4)))
+    assert (tree.order[tree.position] == np.arange(64)).all()
+    items = np.array([5, 60], dtype=np.int32)
+    assert (tree.leaf_of(items) == tree.node_of_items(2)[items]).all()
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    tree = build_tree(unit_vectors(64, 4), np.ones(64), TreeConfig(branching=(4, 4)))
+    save_tree(tree, tmp_path / "tree.json")
+    loaded = load_tree(tmp_path / "tree.json")
+    assert loaded.nodes == tree.nodes
+    assert (loaded.order == tree.order).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["tree.json"]
+
+
+def test_a_tree_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tree.json"
+    tree = build_tree(unit_vectors(64, 4), np.ones(64), TreeConfig(branching=(4, 4)))
+    save_tree(tree, path)
+    whole = json.loads(path.read_text())
+
+    def refused(change: dict[str, object], match: str) -> None:
+        path.write_text(json.dumps({**whole, **change}))
+        with pytest.raises(StorageError, match=r"tree\.json") as caught:
+            load_tree(path)
+        assert match in str(caught.value)
+
+    refused({"order": [0] * 64}, "permutation")
+    refused({"format": 9}, "format 9")
+    refused({"nodes": whole["nodes"][:-1]}, "do not cover")
+    refused({"nodes": [*whole["nodes"][:-1], {**whole["nodes"][-1], "parent": 77}]}, "wrong number or parent")
+    path.write_text("{")
+    with pytest.raises(StorageError, match="cannot be read"):
+        load_tree(path)
+
+
+def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
+    tree = build_tree(unit_vectors(64, 4), np.ones(64), TreeConfig(branching=(4, 4)))
+    with pytest.raises(StorageError, match="could not be written"):
+        save_tree(tree, tmp_path / "absent" / "tree.json")
