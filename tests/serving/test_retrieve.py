@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palate.data.query import Restrict
+from palate.errors import InputError
+from palate.interests.tree import InterestTree, Node
+from palate.serving.retrieve import RestrictedIndex
+
+
+def random_tree(n: int, rng: np.random.Generator) -> InterestTree:
+    """Three levels of uneven nodes over a random order; a node may be empty."""
+    nodes = [Node(0, None, 0, 0, n, 0)]
+    row = nodes[:]
+    for level in (1, 2):
+        below = []
+        for node in row:
+            cuts = np.sort(rng.integers(node.start, node.stop + 1, size=2)).tolist()
+            for start, stop in zip([node.start, *cuts], [*cuts, node.stop], strict=True):
+                below.append(Node(len(nodes) + len(below), node.node, level, start, stop, 0))
+        nodes += below
+        row = below
+    return InterestTree(tuple(nodes), rng.permutation(n).astype(np.int32))
+
+
+def brute_force(vectors, tree, masks, query, restrict, k, exclude):  # type: ignore[no-untyped-def]
+    """Over item_num order, in double precision, by sorting everything."""
+    allowed = np.zeros(len(vectors), dtype=bool)
+    for node in restrict.nodes or (0,):
+        allowed[tree.items_of(node)] = True
+    for name in restrict.attributes:
+        allowed &= masks[name]
+    allowed[exclude] = False
+    items = np.flatnonzero(allowed)
+    scores = (vectors[items].astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+    first = np.lexsort((items, -scores))[:k]
+    return items[first], scores[first]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    seed=st.integers(0, 2**31),
+    n=st.integers(1, 700),
+    k=st.integers(1, 40),
+    values=st.sampled_from(["few", "many", "equal", "zero"]),
+    density=st.sampled_from([0.0, 0.02, 0.3, 0.6, 1.0]),
+    n_nodes=st.integers(0, 4),
+    attributes=st.sampled_from([(), ("a",), ("a", "b")]),
+    n_excluded=st.integers(0, 60),
+)
+def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_excluded) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(seed)
+    tree = random_tree(n, rng)
+    d = int(rng.integers(1, 20))
+    vectors = {
+        "few": rng.integers(-1, 2, size=(n, d)),  # many ties
+        "many": rng.normal(size=(n, d)),
+        "equal": np.tile(rng.normal(size=d), (n, 1)) * rng.integers(1, 3, size=(n, 1)),
+        "zero": np.zeros((n, d)),
+    }[values].astype(np.float32)
+    masks = {name: rng.random(n) < density for name in ("a", "b")}
+    index = RestrictedIndex(np.ascontiguousarray(vectors[tree.order]), tree, masks)
+    restrict = Restrict(tuple(rng.integers(0, len(tree.nodes), n_nodes).tolist()), attributes)
+    exclude = rng.integers(0, n, min(n, n_excluded)).astype(np.int32)
+    queries = rng.normal(size=(2, d)).astype(np.float32)
+    items, scores = index.search(queries, restrict, k, exclude)
+    for row, query in enumerate(queries):
+        wanted, wanted_scores = brute_force(vectors, tree, masks, query, restrict, k, exclude)
+        assert items[row, : len(wanted)].tolist() == wanted.tolist()
+        assert scores[row, : len(wanted)] == pytest.approx(wanted_scores, rel=1e-6, abs=1e-6)
+        assert (items[row, len(wanted) :] == -1).all()
+        assert np.isneginf(scores[row, len(wanted) :]).all()
+
+
+def small_index() -> RestrictedIndex:
+    tree = InterestTree(
+        (Node(0, None, 0, 0, 4, 0), Node(1, 0, 1, 0, 2, 0), Node(2, 0, 1, 2, 4, 0)),
+        np.array([3, 1, 2, 0], dtype=np.int32),
+    )
+    return RestrictedIndex(np.ones((4, 2), dtype=np.float32), tree, {"calm": np.array([True, False, True, False])})
+
+
+def test_ties_go_to_the_lower_item_num() -> None:
+    items, scores = small_index().search(np.ones((1, 2), dtype=np.float32), None, 3)
+    assert items.tolist() == [[0, 1, 2]]
+    assert scores.tolist() == [[2, 2, 2]]
+
+
+def test_more_than_there_is_answers_what_there_is() -> None:
+    items, scores = small_index().search(
+        np.ones((1, 2), dtype=np.float32), Restrict((1,)), 5, np.array([3], dtype=np.int32)
+    )
+    assert items.tolist() == [[1, -1, -1, -1, -1]]
+    assert scores[0, 1] == -np.inf
+
+
+def test_allowed_lists_union_of_nodes_and_all_attributes() -> None:
+    index = small_index()
+    assert index.allowed(None).tolist() == [3, 1, 2, 0]
+    assert index.allowed(Restrict((1, 2), ("calm",))).tolist() == [2, 0]
+    assert index.allowed(Restrict((2, 0), ())).tolist() == [3, 1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("restrict", "k", "width", "match"),
+    [
+        (Restrict((9,)), 1, 2, "no such interest"),
+        (Restrict((), ("loud",)), 1, 2, "no such attribute"),
+        (None, 0, 2, "At least one answer"),
+        (None, 1, 3, "query vectors do not fit"),
+    ],
+)
+def test_bad_questions_are_named(restrict: Restrict | None, k: int, width: int, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        small_index().search(np.ones((1, width), dtype=np.float32), restrict, k)
+
+
+def test_vectors_must_fit_the_tree_and_be_finite() -> None:
+    index = small_index()
+    with pytest.raises(InputError, match="do not fit the tree"):
+        RestrictedIndex(np.ones((3, 2), dtype=np.float32), index.tree)
+    with pytest.raises(InputError, match="not finite"):
+        RestrictedIndex(np.full((4, 2), np.nan, dtype=np.float32), index.tree)
