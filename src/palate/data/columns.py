@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from palate.data.aliases import REQUIRED, did_you_mean, matched
+from palate.data.aliases import ALIASES, REQUIRED, did_you_mean, matched
 from palate.data.dataset import TIMESTAMP
-from palate.data.files import Raw, mixed
+from palate.data.files import Raw
 from palate.data.findings import ERROR, WARNING, Finding
 from palate.errors import printable
 
@@ -20,6 +20,17 @@ _DAY, _OFFSET = "%Y-%m-%d", "%:z"
 _CLOCKS = (" %H:%M:%S%.f", " %H:%M")
 _MOSTLY = 0.9  # a column with this share of numbers was meant to be one of numbers
 _NO_GENRE = "(no genres listed)"  # MovieLens' own way to write an empty list
+
+
+_DEFAULTS: dict[str, dict[str, pl.Expr]] = {
+    "events": {"event_type": pl.lit("event"), "value": pl.lit(None, pl.Float32)},
+    "items": {
+        "title": pl.col("item_id"),
+        "text": pl.lit(None, pl.String),
+        "categories": pl.lit([], pl.List(pl.String)),
+    },
+    "users": {},
+}
 
 
 @dataclass
@@ -56,6 +67,8 @@ def fit_table(raw: Raw, kind: str) -> tuple[pl.DataFrame | None, list[Finding]]:
         return None, fit.findings
     for name, source in found.items():
         fit.columns[name] = _CONVERT[name](fit, source).alias(name)
+    for name, rows in raw.mixed.items():
+        _mixed(fit, name, rows)
     for name in raw.frame.columns:
         if name not in found.values() and name not in fit.columns:
             fit.columns[name] = _extra(fit, name)
@@ -63,18 +76,11 @@ def fit_table(raw: Raw, kind: str) -> tuple[pl.DataFrame | None, list[Finding]]:
 
 
 def _with_defaults(frame: pl.DataFrame, kind: str) -> pl.DataFrame:
-    defaults = {
-        "events": {"event_type": pl.lit("event"), "value": pl.lit(None, pl.Float32)},
-        "items": {
-            "title": pl.col("item_id"),
-            "text": pl.lit(None, pl.String),
-            "categories": pl.lit([], pl.List(pl.String)),
-        },
-        "users": {},
-    }[kind]
+    """Palate's columns first, absent columns and values filled."""
+    defaults = _DEFAULTS[kind]
     frame = frame.with_columns(e.alias(n) for n, e in defaults.items() if n not in frame.columns)
-    filled = {"event_type": pl.lit("event"), "title": pl.col("item_id"), "categories": defaults.get("categories")}
-    return frame.with_columns(pl.col(n).fill_null(e) for n, e in filled.items() if n in frame.columns and e is not None)
+    frame = frame.with_columns(pl.col(n).fill_null(e) for n, e in defaults.items())
+    return frame.select(*(n for n in ALIASES[kind] if n in frame.columns), pl.exclude(*ALIASES[kind]))
 
 
 def _identifier(fit: Fitting, column: str) -> pl.Series:
@@ -118,10 +124,14 @@ def _numbers(fit: Fitting, column: str) -> pl.Series:
     return numbers
 
 
+def _note_nan(fit: Fitting, numbers: pl.Series) -> None:
+    rows = numbers.is_nan().fill_null(False)
+    fit.note(WARNING, "a value is NaN", "leave missing values empty", numbers.name, rows)
+
+
 def _value(fit: Fitting, column: str) -> pl.Series:
     numbers = _numbers(fit, column)
-    absent = numbers.is_nan().fill_null(False)
-    fit.note(WARNING, "a value is NaN, read as missing", "leave missing values empty", column, absent)
+    _note_nan(fit, numbers)
     infinite = numbers.is_infinite().fill_null(False)
     fit.note(ERROR, "a value is infinite", "leave it empty or mend it", column, infinite)
     return numbers.fill_nan(None).cast(pl.Float32)
@@ -243,14 +253,21 @@ def _extra(fit: Fitting, column: str) -> pl.Series:
         series = _numbers(fit, column).cast(pl.Float32)
     elif kind is None and series.dtype == pl.String:
         series = _typed_by_values(fit, series)
+    if series.dtype.is_float():
+        _note_nan(fit, series)
     return series
+
+
+def _mixed(fit: Fitting, column: str, rows: pl.Series) -> None:
+    remedy = "give all values one type, or leave the odd ones empty"
+    fit.note(WARNING, "the column mixes types and is read as text, first", remedy, column, rows)
 
 
 def _typed_by_values(fit: Fitting, series: pl.Series) -> pl.Series:
     numbers = series.cast(pl.Float64, strict=False)
     odd = numbers.is_null() & series.is_not_null()
     if 0 < odd.sum() <= (1 - _MOSTLY) * series.count():
-        fit.findings.append(mixed(fit.raw, series.name, odd))
+        _mixed(fit, series.name, odd)
     codes = series.str.contains(r"^[+-]?0\d").any()  # 007 is a code, not a number
     if odd.any() or codes or not fit.raw.textual or series.count() == 0:
         return series

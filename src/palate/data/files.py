@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ from typing import Any
 import fsspec  # type: ignore[import-untyped]
 import polars as pl
 
-from palate.data.findings import ERROR, WARNING, Finding
+from palate.data.findings import ERROR, Finding
 from palate.errors import printable
 
 _DELIMITED = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".item": "\t", ".user": "\t"}
@@ -36,6 +37,7 @@ class Raw:
     textual: bool = False
     first_line: int | None = None  # None where rows are not lines
     types: dict[str, str] = field(default_factory=dict)  # column -> type in a RecBole header
+    mixed: dict[str, pl.Series] = field(default_factory=dict)  # column -> rows of another type than most
 
     def finding(
         self, level: str, what: str, remedy: str, column: str | None = None, rows: pl.Series | None = None
@@ -107,7 +109,7 @@ def _no_such_file(path: Path, name: str) -> Finding:
     names = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(name, names, n=1)
     remedy = f"did you mean `{near[0]}`?" if near else "check the path"
-    return Finding(ERROR, f"there is no file at {path}", name, remedy=remedy)
+    return Finding(ERROR, f"there is no file at {printable(path)}", name, remedy=remedy)
 
 
 def _decoded(data: bytes, name: str) -> str:
@@ -153,19 +155,30 @@ def _json_lines(text: str, name: str) -> Raw:
         )
     blanks = any(not line.strip() for line in lines[: len(rows)])
     names = list(dict.fromkeys(key for row in rows for key in row))
-    frame = pl.DataFrame([_json_column(key, [row.get(key) for row in rows]) for key in names])
-    return Raw(frame, name, first_line=None if blanks else 1)
+    values = {key: [row.get(key) for row in rows] for key in names}
+    odd = {key: marks for key, column in values.items() if (marks := _odd_ones(column)) is not None}
+    frame = pl.DataFrame([_json_column(key, column, key in odd) for key, column in values.items()])
+    return Raw(frame, name, first_line=None if blanks else 1, mixed=odd)
 
 
-def _json_column(key: str, values: list[Any]) -> pl.Series:
-    """Typed where all values agree, else strings (objects keep as JSON): `columns` judges what that means."""
-    try:
-        return pl.Series(key, values, strict=True)
-    except (TypeError, pl.exceptions.PolarsError, OverflowError):
-        if all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values):
-            return pl.Series(key, values, dtype=pl.Float64, strict=False)
-        written = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
-        return pl.Series(key, written, dtype=pl.String)
+def _odd_ones(values: list[Any]) -> pl.Series | None:
+    """The rows whose JSON type is not that of most, if types differ; whole numbers and fractions are one type."""
+    kinds = [None if v is None else "number" if type(v) in (int, float) else type(v).__name__ for v in values]
+    counts = Counter(kind for kind in kinds if kind is not None)
+    if len(counts) < 2:
+        return None
+    usual = counts.most_common(1)[0][0]
+    return pl.Series([kind not in (None, usual) for kind in kinds])
+
+
+def _json_column(key: str, values: list[Any], as_text: bool) -> pl.Series:
+    if not as_text:
+        try:
+            return pl.Series(key, values, strict=False)
+        except (TypeError, pl.exceptions.PolarsError, OverflowError):
+            pass  # lists or objects of differing make
+    written = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
+    return pl.Series(key, written, dtype=pl.String)
 
 
 def _delimited(text: str, name: str, suffix: str) -> Raw:
@@ -199,7 +212,6 @@ def _separated(text: str, name: str, delimiter: str, quoted: bool) -> Raw:
     if frame.height != height or frame.columns != header:  # blank lines, old line ends: slow but right
         rows = [row for row in _reader(text, delimiter, quoted) if row][1:]
         frame = pl.DataFrame(rows, schema=dict.fromkeys(header, pl.String), orient="row")
-        one_line_each = False
     frame = frame.with_columns(pl.all().replace("", None))
     return Raw(frame, name, textual=True, first_line=2 if one_line_each else None)
 
@@ -257,9 +269,3 @@ def _typed_header(raw: Raw) -> Raw:
         types[plain] = kind
     frame = raw.frame.rename(dict(zip(raw.frame.columns, types, strict=True)))
     return Raw(frame, raw.name, textual=True, first_line=raw.first_line, types=types)
-
-
-def mixed(raw: Raw, column: str, rows: pl.Series) -> Finding:
-    """A column of numbers in which `rows` hold something else."""
-    what = "the column mixes numbers with other text; it is read as text"
-    return raw.finding(WARNING, what, "make it all numbers, or leave the odd values empty", column, rows)

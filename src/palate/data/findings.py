@@ -41,7 +41,8 @@ class Finding:
         return ", ".join(parts)
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.where}: {self.what} (count: {self.count})\n  mend it: {self.remedy}"
+        what, remedy = printable(self.what), printable(self.remedy)
+        return f"{self.level}: {self.where}: {what} (count: {self.count})\n  mend it: {remedy}"
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ class CheckReport:
             return
         first = errors[0]
         if len(errors) == 1:
-            raise InputError(first.what, where=first.where, got=f"{first.count} such", hint=first.remedy)
-        lines = [f"  {i}. {f.where}: {f.what} ({f.count})" for i, f in enumerate(errors[:_ON_ONE_SCREEN], 1)]
+            got = f"{first.count} such rows" if first.count > 1 else None
+            raise InputError(printable(first.what), where=first.where, got=got, hint=first.remedy)
+        lines = [
+            f"  {i}. {f.where}: {printable(f.what, 160)} ({f.count})" for i, f in enumerate(errors[:_ON_ONE_SCREEN], 1)
+        ]
         if len(errors) > _ON_ONE_SCREEN:
             lines.append(f"  … and {len(errors) - _ON_ONE_SCREEN} more")
         what = "\n".join([f"The data has {len(errors)} errors, so nothing was read:", *lines])
