@@ -16,9 +16,7 @@ class Recommender(Protocol):
 
     name: str
 
-    def fit(
-        self, dataset: Dataset, knowledge: Knowledge | None = None, validation: Holdout | None = None
-    ) -> Self:
+    def fit(self, dataset: Dataset, knowledge: Knowledge | None = None, validation: Holdout | None = None) -> Self:
         """Learn from `dataset` (training events only). `validation` may choose when to stop, nothing else."""
         ...
 

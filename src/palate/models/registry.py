@@ -1,0 +1,41 @@
+"""Models by name, for YAML and the command line. Python code imports the class."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from palate.errors import InputError
+from palate.models.recommender import Recommender
+
+# name -> "module:Class"; the configuration class is "<Class>Config" beside it.
+MODELS = {
+    "popularity": "palate.models.popularity:Popularity",
+    "markov": "palate.models.markov:Markov",
+    "item-knn": "palate.models.item_knn:ItemKnn",
+    "ease": "palate.models.ease:Ease",
+    "sasrec": "palate.models.sasrec:SasRec",
+}
+
+
+def make(name: str, params: dict[str, Any] | None = None, **parts: Any) -> Recommender:
+    """The model of that name with `params` for its configuration; `parts` (checkpoint, ...) go to the class.
+
+    Raises:
+        InputError: No such model, parameters that do not fit, or a package it needs is missing.
+    """
+    if name not in MODELS:
+        raise InputError("There is no such model", got=name, allowed=", ".join(MODELS))
+    module, kind = MODELS[name].split(":")
+    try:
+        loaded = import_module(module)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"The model {name} needs a package that is missing", got=error, hint="pip install 'palate[train]'"
+        ) from error
+    try:
+        config = getattr(loaded, f"{kind}Config")(**(params or {}))
+    except ValueError as error:  # pydantic's, which is one
+        raise InputError(f"The parameters of the model {name} do not fit", got=error) from error
+    model: Recommender = getattr(loaded, kind)(config, **parts)
+    return model

@@ -1,0 +1,316 @@
+"""SASRec: self-attention over a history predicts the next item (Kang & McAuley, ICDM 2018, arXiv 1808.09781).
+
+Differences from the paper, each common today: softmax cross-entropy over the catalogue at every position instead of
+one negative and binary cross-entropy (Klenitskiy & Vasilev 2023, arXiv 2309.07602), normalisation before each
+sub-layer, GELU. Input and output share one table of item vectors, as in the paper.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from palate.data.dataset import Dataset, FloatArray, IntArray
+from palate.data.query import Query
+from palate.data.splits import Holdout
+from palate.errors import PalateError
+from palate.evaluation.ranking import mask_seen, ndcg, top_n
+from palate.knowledge.tables import Knowledge
+from palate.models.checkpoint import Checkpoint, State
+from palate.models.sequence_encoder import BATCH, tokens_of
+from palate.models.trainer import Batch, Progress, Trainer, TrainerConfig
+
+Counts = npt.NDArray[np.int64]
+IGNORED = -100  # a target that is not scored: cross_entropy's own sign
+
+
+class SasRecConfig(TrainerConfig):
+    """Sizes and regularisation of the network; how it is trained stands in `TrainerConfig`."""
+
+    dimensions: int = Field(default=64, ge=2, description="of item vectors and hidden states")
+    blocks: int = Field(default=2, ge=1, description="of attention and feed-forward (paper: 2)")
+    heads: int = Field(default=2, ge=1, description="of each attention (paper: 1)")
+    widening: int = Field(default=4, ge=1, description="inner over outer width of the feed-forward part (paper: 1)")
+    length: int = Field(default=50, ge=2, description="newest events of a history that are read (paper: 50-200)")
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="of inputs, attention and sub-layers (paper: 0.2-0.5)")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target given to all items")
+    batch_targets: int = Field(default=1024, ge=1, description="events predicted in one step, roughly")
+    full_softmax: int = Field(default=50_000, ge=1, description="trained items up to which no negatives are sampled")
+    negatives: int = Field(default=4096, ge=1, description="uniform negatives of one step where they are sampled")
+    validation_queries: int = Field(default=2000, ge=1, description="most queries that judge an epoch, evenly picked")
+
+
+class Block(nn.Module):
+    """Causal self-attention and a feed-forward part, each normalised first and added to its input."""
+
+    def __init__(self, config: SasRecConfig) -> None:
+        super().__init__()
+        d = config.dimensions
+        self.heads, self.dropout = config.heads, nn.Dropout(config.dropout)
+        self.before_attention, self.before_feed = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.mix, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.widen, self.narrow = nn.Linear(d, config.widening * d), nn.Linear(config.widening * d, d)
+
+    def forward(self, x: Tensor, future: Tensor) -> Tensor:
+        """`x` [b, t, d]; `future` [t, t] is minus infinity where the column comes after the row."""
+        b, t, d = x.shape
+        mixed = self.mix(self.before_attention(x)).view(b, t, 3, self.heads, d // self.heads)
+        q, k, v = mixed.permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-1, -2) * (d // self.heads) ** -0.5 + future).softmax(-1)
+        read = (self.dropout(weights) @ v).transpose(1, 2).reshape(b, t, d)
+        x = x + self.dropout(self.out(read))
+        inner = F.gelu(self.widen(self.before_feed(x)))
+        return x + self.dropout(self.narrow(inner))  # type: ignore[no-any-return]
+
+
+class Network(nn.Module):
+    """Tokens (see `tokens_of`) to hidden states. Row i of `table` is item i; padding and beginning follow."""
+
+    def __init__(self, n_items: int, config: SasRecConfig) -> None:
+        super().__init__()
+        self.n_items = n_items
+        self.table = nn.Embedding(n_items + 2, config.dimensions)
+        self.positions = nn.Parameter(torch.empty(config.length, config.dimensions))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.last = nn.LayerNorm(config.dimensions)
+        self.dropout = nn.Dropout(config.dropout)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """[b, t] to [b, t, d]. Padding lies behind the events, so that causality alone hides it."""
+        t = tokens.shape[1]
+        order = torch.arange(t, device=tokens.device)
+        future = torch.where(order[None, :] > order[:, None], -torch.inf, 0.0)
+        x = self.dropout(self.table(tokens) + self.positions[:t])
+        for block in self.blocks:
+            x = block(x, future)
+        return self.last(x)  # type: ignore[no-any-return]
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[b, t] to the state at each last event, [b, d]."""
+        ends = (tokens != self.n_items).sum(1) - 1
+        index = ends[:, None, None].expand(-1, 1, self.positions.shape[1])
+        return self.hidden(tokens).gather(1, index)[:, 0]
+
+
+class SasRec:
+    """A `Retriever`. An item never trained on takes the mean vector of the rarest items, as unknown words do.
+
+    Args:
+        checkpoint: Where `fit` keeps its state after each epoch and goes on from.
+        on_progress: Called by `fit` after each step with name, steps done, steps at most, figures.
+    """
+
+    name = "sasrec"
+
+    def __init__(
+        self,
+        config: SasRecConfig | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self.config = config or SasRecConfig()
+        self.checkpoint, self.on_progress = checkpoint, on_progress
+        self.curve: list[float] = []
+        self._network: Network | None = None
+
+    def fit(self, dataset: Dataset, knowledge: Knowledge | None = None, validation: Holdout | None = None) -> Self:
+        """Train. With `validation`, the epoch with the best NDCG@10 over it (seen items masked) is kept."""
+        counts = dataset.item_counts
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            network = Network(dataset.n_items, self.config)
+        self._network = network
+        windows = _Windows(dataset, self.config)
+        loss = _Loss(network, counts, self.config)
+        held = None if validation is None or not validation.queries else _thin(validation, self.config)
+        trainer = Trainer(
+            self.name,
+            network,
+            windows,
+            loss,
+            None if held is None else lambda: self._ndcg(held),
+            self.config,
+            _key(self.config, dataset, held),
+            self.checkpoint,
+            self.on_progress,
+        )
+        self.curve = trainer.run().curve
+        _fill_unseen(network, counts)
+        return self
+
+    def score(self, queries: Sequence[Query], items: IntArray | None = None) -> FloatArray:
+        vectors = self.item_vectors if items is None else self.item_vectors[items]
+        return self.encode(queries) @ vectors.T
+
+    @property
+    def item_vectors(self) -> FloatArray:
+        network = self._fitted()
+        vectors: FloatArray = network.table.weight.detach()[: network.n_items].numpy()
+        return vectors
+
+    def encode(self, queries: Sequence[Query]) -> FloatArray:
+        network, parts = self._fitted(), []
+        for start in range(0, max(len(queries), 1), BATCH):
+            tokens = tokens_of(queries[start : start + BATCH], self.config.length, network.n_items)
+            with torch.inference_mode():
+                parts.append(network(torch.from_numpy(tokens)).numpy())
+        return np.concatenate(parts)
+
+    def state(self) -> State:
+        """The fitted weights; `from_state` with the same configuration takes them up again."""
+        network = self._fitted()
+        arrays = {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
+        return State(arrays, {"n_items": network.n_items, "config": self.config.model_dump(mode="json")})
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """The model of `state()`, ready to score."""
+        model = cls(SasRecConfig.model_validate(state.facts["config"]))
+        model._network = Network(state.facts["n_items"], model.config)
+        model._network.load_state_dict({name: torch.from_numpy(array) for name, array in state.arrays.items()})
+        model._network.eval()
+        return model
+
+    def export_onnx(self, path: str | Path) -> None:
+        """Write the query encoder for `OnnxSequenceEncoder`: input `tokens` int64 [q, t], output [q, d]."""
+        import onnx
+
+        network = self._fitted()
+        example = torch.tensor([[network.n_items + 1, 0, 0], [network.n_items + 1, 0, network.n_items]])
+        path = Path(path)
+        partial = path.with_name(f".partial-{path.name}")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                torch.onnx.export(
+                    network,
+                    (example,),
+                    str(partial),
+                    input_names=["tokens"],
+                    output_names=["vectors"],
+                    dynamic_axes={"tokens": {0: "q", 1: "t"}, "vectors": {0: "q"}},
+                    dynamo=False,
+                )
+            graph = onnx.load(str(partial))
+            onnx.helper.set_model_props(graph, {"n_items": str(network.n_items), "length": str(self.config.length)})
+            onnx.save(graph, str(partial))
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _fitted(self) -> Network:
+        if self._network is None:
+            raise PalateError("The model has not been fitted", where=self.name, hint="call fit first")
+        return self._network
+
+    def _ndcg(self, held: Holdout) -> float:
+        total = 0.0
+        for start in range(0, len(held.queries), BATCH):
+            queries, targets = held.queries[start : start + BATCH], held.targets[start : start + BATCH]
+            scores = mask_seen(self.score(queries), [query.history for query in queries])
+            total += float(np.nansum(ndcg(top_n(scores, 10), targets, 10)))
+        return total / len(held.queries)
+
+
+class _Windows:
+    """Cuts the histories of `dataset` anew for each epoch into windows, so that each event is predicted once."""
+
+    def __init__(self, dataset: Dataset, config: SasRecConfig) -> None:
+        self.n_items, self.length, self.targets = dataset.n_items, config.length, config.batch_targets
+        histories = dataset.histories
+        begin = np.array([dataset.n_items + 1])
+        used = np.flatnonzero(np.diff(histories.offsets))
+        self.sequences = [np.concatenate([begin, histories.of(int(user))]) for user in used]
+
+    def __call__(self, rng: np.random.Generator) -> list[Batch]:
+        windows = [w for sequence in self.sequences for w in self._cut(sequence, rng)]
+        rng.shuffle(windows)
+        sizes = np.cumsum([len(w) - 1 for w in windows])
+        ends = np.flatnonzero(np.diff(sizes // self.targets, append=-1)) + 1
+        return [self._batch(windows[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def _cut(self, sequence: IntArray, rng: np.random.Generator) -> list[IntArray]:
+        """Windows of `length + 1` tokens that overlap by one: the last token of each is only a target."""
+        n = len(sequence)
+        if n <= self.length + 1:
+            return [sequence]
+        first = int(rng.integers(1, self.length + 1))
+        edges = [0, *range(first, n - 1, self.length), n - 1]
+        return [sequence[a : b + 1] for a, b in pairwise(edges)]
+
+    def _batch(self, windows: list[IntArray]) -> Batch:
+        longest = max(len(w) for w in windows) - 1
+        tokens = np.full((len(windows), longest), self.n_items, dtype=np.int64)
+        targets = np.full((len(windows), longest), IGNORED, dtype=np.int64)
+        for row, window in enumerate(windows):
+            tokens[row, : len(window) - 1], targets[row, : len(window) - 1] = window[:-1], window[1:]
+        return torch.from_numpy(tokens), torch.from_numpy(targets)
+
+
+class _Loss:
+    """Cross-entropy over the items that occur in training, or over the target and sampled negatives."""
+
+    def __init__(self, network: Network, counts: Counts, config: SasRecConfig) -> None:
+        self.network, self.config = network, config
+        trained = np.flatnonzero(counts)
+        self.trained = torch.from_numpy(trained)
+        self.place = torch.full((len(counts),), IGNORED)
+        self.place[self.trained] = torch.arange(len(trained))
+        self.sampled = len(trained) > config.full_softmax
+
+    def __call__(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        kept = targets != IGNORED
+        states, wanted = self.network.hidden(tokens)[kept], targets[kept]
+        if self.sampled:
+            return self._sampled(states, wanted)
+        logits = states @ self.network.table(self.trained).T
+        return F.cross_entropy(logits, self.place[wanted], label_smoothing=self.config.label_smoothing)
+
+    def _sampled(self, states: Tensor, wanted: Tensor) -> Tensor:
+        """Uniform negatives shared by the step, weighted up to the whole catalogue (Bengio & Senécal 2008)."""
+        drawn = self.trained[torch.randint(len(self.trained), (self.config.negatives,))]
+        rise = float(np.log(len(self.trained) / len(drawn)))
+        others = (states @ self.network.table(drawn).T + rise).masked_fill(drawn[None] == wanted[:, None], -torch.inf)
+        own = (states * self.network.table(wanted)).sum(1, keepdim=True)
+        target = torch.zeros(len(wanted), dtype=torch.long)
+        return F.cross_entropy(torch.cat([own, others], 1), target)
+
+
+def _thin(held: Holdout, config: SasRecConfig) -> Holdout:
+    """At most so many queries, evenly over time."""
+    n = min(len(held.queries), config.validation_queries)
+    picked = np.linspace(0, len(held.queries) - 1, n).astype(int)
+    return Holdout([held.queries[i] for i in picked], [held.targets[i] for i in picked])
+
+
+def _fill_unseen(network: Network, counts: Counts) -> None:
+    seen = counts > 0
+    rarest = counts == counts[seen].min() if seen.any() else counts == 0
+    with torch.no_grad():
+        table = network.table.weight
+        table[: network.n_items][torch.from_numpy(~seen)] = table[: network.n_items][torch.from_numpy(rarest)].mean(0)
+
+
+def _key(config: SasRecConfig, dataset: Dataset, held: Holdout | None) -> str:
+    digest = hashlib.sha256(config.model_dump_json().encode())
+    histories = dataset.histories
+    for array in (histories.offsets, histories.items, *([] if held is None else [*held.targets])):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
