@@ -1,0 +1,215 @@
+"""Opening a snapshot: every file checked against its manifest, large arrays memory-mapped."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from palate.data.dataset import FloatArray, Histories, IntArray
+from palate.data.query import Query
+from palate.errors import StorageError
+from palate.interests.explore import TransitionTable
+from palate.interests.tree import InterestTree, load_tree
+from palate.serving.retrieve import RestrictedIndex
+from palate.serving.snapshot import FORMAT, MANIFEST, content_hash, file_sha256
+
+
+class QueryEncoder(Protocol):
+    """Turns histories into query vectors."""
+
+    def encode(self, queries: Sequence[Query]) -> FloatArray: ...
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An open snapshot, read-only. Rows of `items` and columns of `attributes` are by item_num."""
+
+    path: Path
+    manifest: dict[str, Any]
+    items: pl.DataFrame
+    vectors: FloatArray  # [n_items, d], in leaf order
+    attributes: FloatArray  # [n_attributes, n_items], probabilities
+    popularity: FloatArray  # [n_items]
+    histories: Histories
+    user_ids: list[str]
+    tree: InterestTree
+    transitions: TransitionTable
+    knowledge: pl.DataFrame  # columns of `knowledge.tables.SCHEMA` but `vector`, and `kind`
+    run: dict[str, Any]
+    encoder: QueryEncoder
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def verb(self) -> str:
+        return str(self.manifest["verb"])
+
+    @property
+    def explore_level(self) -> int:
+        return int(self.manifest["explore_level"])
+
+    @cached_property
+    def attribute_names(self) -> list[str]:
+        return [attribute["name"] for attribute in self.manifest["attributes"]]
+
+    @cached_property
+    def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Which items have each attribute, [n_items] by item_num."""
+        return {
+            attribute["name"]: np.asarray(row >= attribute["threshold"])
+            for attribute, row in zip(self.manifest["attributes"], self.attributes, strict=True)
+        }
+
+    @cached_property
+    def base_rates(self) -> dict[str, float]:
+        """Share of the catalogue that has each attribute."""
+        return {name: float(mask.mean()) for name, mask in self.masks.items()}
+
+    @cached_property
+    def index(self) -> RestrictedIndex:
+        return RestrictedIndex(self.vectors, self.tree, self.masks)
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        return self.items["item_id"].to_list()
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """Titles by item_num; an item without one is called by its id."""
+        return [title or item_id for title, item_id in self.items.select("title", "item_id").iter_rows()]
+
+    @cached_property
+    def item_nums(self) -> dict[str, int]:
+        return {item_id: num for num, item_id in enumerate(self.item_ids)}
+
+    @cached_property
+    def user_nums(self) -> dict[str, int]:
+        return {user_id: num for num, user_id in enumerate(self.user_ids)}
+
+    @cached_property
+    def by_popularity(self) -> IntArray:
+        """item_nums, the most popular first, ties by item_num."""
+        return np.lexsort((np.arange(len(self.popularity)), -self.popularity)).astype(np.int32)
+
+    def history(self, user_id: str) -> IntArray:
+        """item_nums of a user, oldest first; empty for someone unknown."""
+        num = self.user_nums.get(user_id)
+        return np.zeros(0, dtype=np.int32) if num is None else self.histories.of(num)
+
+    def known(self, entity: str) -> list[dict[str, Any]]:
+        """All knowledge rows about an item, user or node, in the order they were kept."""
+        rows = self._rows_of.get(entity)
+        return [] if rows is None else self.knowledge[rows].to_dicts()
+
+    @cached_property
+    def _rows_of(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = defaultdict(list)
+        for number, entity in enumerate(self.knowledge["entity"].to_list()):
+            rows[entity].append(number)
+        return dict(rows)
+
+
+class MeanOfHistory:
+    """Stands in where a snapshot has no sequence encoder: the mean of the history's item vectors."""
+
+    def __init__(self, vectors: FloatArray, tree: InterestTree, max_length: int) -> None:
+        self.vectors, self.tree, self.max_length = vectors, tree, max_length
+
+    def encode(self, queries: Sequence[Query]) -> FloatArray:
+        result = np.zeros((len(queries), self.vectors.shape[1]), dtype=np.float32)
+        for row, query in zip(result, queries, strict=True):
+            recent = query.history[-self.max_length :]
+            if len(recent):
+                row[:] = self.vectors[self.tree.position[recent]].mean(axis=0)
+        return result
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """Open a snapshot after checking size and SHA-256 of every file.
+
+    Raises:
+        StorageError: naming the file that is missing, changed or unreadable.
+    """
+    manifest = _read_manifest(path / MANIFEST)
+    verify_files(path, manifest)
+    tree = load_tree(path / "tree.json")
+    vectors = _open(path / "vectors.npy", lambda file: np.load(file, mmap_mode="r"))
+    history = [_open(path / f"history_{name}.npy", np.load) for name in ("offsets", "items", "times")]
+    return Snapshot(
+        path=path,
+        manifest=manifest,
+        items=_open(path / "items.parquet", pl.read_parquet),
+        vectors=vectors,
+        attributes=_open(path / "attributes.npy", lambda file: np.load(file, mmap_mode="r")),
+        popularity=_open(path / "popularity.npy", np.load),
+        histories=Histories(*history),
+        user_ids=_open(path / "users.parquet", pl.read_parquet)["user_id"].to_list(),
+        tree=tree,
+        transitions=TransitionTable(_open(path / "transitions.parquet", pl.read_parquet)),
+        knowledge=_open(path / "knowledge.parquet", pl.read_parquet),
+        run=_open(path / "run.json", lambda file: json.loads(file.read_text(encoding="utf-8"))),
+        encoder=_encoder(path, manifest, vectors, tree),
+    )
+
+
+def verify_files(path: Path, manifest: dict[str, Any]) -> None:
+    """Compare every file of a snapshot with its manifest.
+
+    Raises:
+        StorageError: naming the first file that is missing or changed.
+    """
+    for name, written in manifest["files"].items():
+        file = path / name
+        try:
+            same = file.stat().st_size == written["bytes"] and file_sha256(file) == written["sha256"]
+        except OSError as error:
+            raise _damaged(file, error) from error
+        if not same:
+            raise _damaged(file, "its checksum is not the one in the manifest")
+
+
+def _read_manifest(file: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = _open(file, lambda file: json.loads(file.read_text(encoding="utf-8")))
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise _damaged(file, f"not a manifest of format {FORMAT}")
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    if manifest.get("sha256") != content_hash(rest):
+        raise _damaged(file, "its checksum is wrong")
+    return manifest
+
+
+def _encoder(path: Path, manifest: dict[str, Any], vectors: FloatArray, tree: InterestTree) -> QueryEncoder:
+    file = path / "encoder.onnx"
+    if not file.exists():
+        return MeanOfHistory(vectors, tree, manifest["max_length"])
+    from palate.models.sequence_encoder import OnnxSequenceEncoder
+
+    encoder: QueryEncoder = OnnxSequenceEncoder(file, manifest["max_length"])
+    return encoder
+
+
+def _open(file: Path, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(file)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, why: object) -> StorageError:
+    return StorageError(
+        "A file of the snapshot is missing or damaged",
+        where=str(file),
+        got=why,
+        hint="Build the snapshot again, or `palate snapshot use` another one.",
+    )

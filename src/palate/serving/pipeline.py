@@ -1,0 +1,188 @@
+"""From a person to a slate: the next of the sequence, something new, and more of a quality the person likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate.data.dataset import FloatArray, IntArray
+from palate.data.query import Query, Restrict
+from palate.errors import InputError
+from palate.interests.explore import ExploreConfig, explore
+from palate.serving import reasons
+from palate.serving.load import Snapshot
+from palate.serving.reasons import Reason, Recommendation
+
+
+class BlendConfig(BaseModel):
+    """Shares of the slate, and when a person counts as drawn to an attribute."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sequence: float = Field(default=0.6, ge=0, description="share of unrestricted candidates")
+    exploration: float = Field(default=0.2, ge=0, description="share of candidates from an interest that is new")
+    attribute: float = Field(default=0.2, ge=0, description="share of candidates with the person's attribute")
+    least_lift: float = Field(default=1.2, gt=0, description="attribute's share of the history over its base rate")
+    prior_events: float = Field(default=5.0, ge=0, description="events at the base rate added to each history")
+    explore: ExploreConfig = ExploreConfig()
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Of one source, best first, with a way to say why."""
+
+    source: str
+    items: IntArray
+    scores: FloatArray
+    why: Callable[[int], Reason]
+
+
+def recommend(
+    snapshot: Snapshot,
+    user: str | IntArray,
+    n: int = 10,
+    restrict: Restrict | None = None,
+    explain: bool = True,
+    rng: np.random.Generator | None = None,
+    config: BlendConfig | None = None,
+) -> list[Recommendation]:
+    """The slate for a user of the snapshot or a history of item_nums (oldest first), at most `n` items.
+
+    Candidates of the sequence model, of an interest that is new to the person (`interests.explore`) and of the
+    attribute the person is most drawn to are interleaved by the configured shares; a source that has nothing
+    leaves its share to the others. Seen items are left out, none comes twice. With a `restrict` all items obey
+    it and nothing is explored. Someone unknown, or without a history, gets popular items spread over the
+    interests. Reasons are empty unless `explain`.
+
+    Raises:
+        InputError: for a restrict that names an unknown node or attribute, or n below 1.
+    """
+    config, rng = config or BlendConfig(), rng or np.random.default_rng(0)
+    history = snapshot.history(user) if isinstance(user, str) else np.asarray(user, dtype=np.int32)
+    if len(history) and not (0 <= int(history.min()) <= int(history.max()) < len(snapshot.popularity)):
+        raise InputError("The history has an unknown item number", where="history", allowed="those of the snapshot")
+    if n < 1:
+        raise InputError("At least one item must be wanted", where="n", got=n, allowed="1 or more")
+    popular = _popular(snapshot, history, n, restrict)
+    if len(history) == 0:
+        return _slate(snapshot, [popular], {"popular": 1.0}, n, explain)
+    query = Query(user if isinstance(user, str) else None, history, restrict=restrict)
+    vectors = snapshot.encoder.encode([query])
+    sources = [_sequence(snapshot, query, vectors, n)]
+    if restrict is None or not restrict.nodes:
+        sources += _exploration(snapshot, query, vectors, n, rng, config)
+    if restrict is None or not restrict.attributes:
+        sources += _attribute(snapshot, query, vectors, n, config)
+    # What a small restrict lacks is filled with nothing: popular items obey the restrict too.
+    shares = {"sequence": config.sequence, "exploration": config.exploration, "attribute": config.attribute}
+    return _slate(snapshot, [*sources, popular], shares, n, explain)
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """How much a history is drawn to an attribute. `lift` has `prior_events` at the base rate added."""
+
+    share: float  # of the history
+    base: float  # of the catalogue
+    lift: float  # share over base, smoothed
+
+
+def affinities(snapshot: Snapshot, history: IntArray, config: BlendConfig | None = None) -> dict[str, Affinity]:
+    """For each attribute that any item has; an empty history has a lift of 1."""
+    prior = (config or BlendConfig()).prior_events
+    result = {}
+    for name, base in snapshot.base_rates.items():
+        hits = float(snapshot.masks[name][history].sum())
+        events = len(history)
+        if base > 0:
+            lift = (hits + prior * base) / (events + prior) / base if events + prior > 0 else 1.0
+            result[name] = Affinity(hits / max(events, 1), base, lift)
+    return result
+
+
+def _sequence(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int) -> Candidates:
+    return _retrieved(
+        snapshot, "sequence", query, vectors, n, lambda item: reasons.for_sequence(snapshot, item, query.history)
+    )
+
+
+def _exploration(
+    snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, rng: np.random.Generator, config: BlendConfig
+) -> list[Candidates]:
+    found = explore(query, snapshot.tree, snapshot.transitions, snapshot.explore_level, rng, config.explore)
+    if found.to_node is None or config.exploration == 0:
+        return []
+    reason = reasons.for_exploration(snapshot, found)
+    return [_retrieved(snapshot, "exploration", found.query, vectors, n, lambda item: reason)]
+
+
+def _attribute(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, config: BlendConfig) -> list[Candidates]:
+    found = affinities(snapshot, query.history, config)
+    name = max(found, key=lambda name: found[name].lift, default=None)
+    if name is None or found[name].lift < config.least_lift or config.attribute == 0:
+        return []
+    liked = found[name]
+    nodes = query.restrict.nodes if query.restrict else ()
+    query = Query(query.user_id, query.history, restrict=Restrict(nodes, (name,)))
+    why = lambda item: reasons.for_attribute(snapshot, item, name, liked.share, liked.base)  # noqa: E731
+    return [_retrieved(snapshot, "attribute", query, vectors, n, why)]
+
+
+def _retrieved(
+    snapshot: Snapshot, source: str, query: Query, vectors: FloatArray, n: int, why: Callable[[int], Reason]
+) -> Candidates:
+    """Twice as many as wanted: the same item may come from several sources."""
+    items, scores = snapshot.index.search(vectors, query.restrict, 2 * n, query.history)
+    found = items[0] >= 0
+    return Candidates(source, items[0][found], scores[0][found], why)
+
+
+def _popular(snapshot: Snapshot, history: IntArray, n: int, restrict: Restrict | None) -> Candidates:
+    """The most popular of each interest, then the second of each, and so on: no interest fills the slate."""
+    allowed = np.ones(len(snapshot.popularity), dtype=bool)
+    if restrict is not None:
+        allowed[:] = False
+        allowed[snapshot.index.allowed(restrict)] = True
+    allowed[history] = False
+    ranked = snapshot.by_popularity[allowed[snapshot.by_popularity]][: max(1000, 20 * n)]
+    level = snapshot.tree.depth if restrict is not None and restrict.nodes else 1
+    node = snapshot.tree.node_of_items(level)[ranked]
+    grouped = np.argsort(node, kind="stable")
+    first = np.searchsorted(node[grouped], node[grouped])
+    turn = np.empty(len(ranked), dtype=np.int64)
+    turn[grouped] = np.arange(len(ranked)) - first
+    items = ranked[np.argsort(turn, kind="stable")][:n]
+    why = lambda item: reasons.for_popular(snapshot, item, known=len(history) > 0)  # noqa: E731
+    return Candidates("popular", items, snapshot.popularity[items], why)
+
+
+def _slate(
+    snapshot: Snapshot, sources: list[Candidates], shares: Mapping[str, float], n: int, explain: bool
+) -> list[Recommendation]:
+    """Interleave: each place goes to the source that is furthest behind its share and still has an item.
+
+    A source without a share ("popular" behind others) only fills places that the others leave empty.
+    """
+    places = [0.0] * len(sources)
+    cursors = [iter(zip(source.items.tolist(), source.scores.tolist(), strict=True)) for source in sources]
+    weights = [shares.get(source.source, 0.0) for source in sources]
+    taken: set[int] = set()
+    slate: list[Recommendation] = []
+    open_sources = set(range(len(sources)))
+    while open_sources and len(slate) < n:
+        total = sum(weights[i] for i in open_sources) or 1.0
+        behind = {i: weights[i] / total * (len(slate) + 1) - places[i] for i in open_sources if weights[i] > 0}
+        turn = max(behind, key=lambda i: (behind[i], -i)) if behind else min(open_sources)
+        found = next((pair for pair in cursors[turn] if pair[0] not in taken), None)
+        if found is None:
+            open_sources.discard(turn)
+            continue
+        item, score = found
+        taken.add(item)
+        places[turn] += 1
+        why = (sources[turn].why(item),) if explain else ()
+        slate.append(Recommendation(snapshot.item_ids[item], snapshot.titles[item], score, sources[turn].source, why))
+    return slate

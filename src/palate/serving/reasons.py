@@ -1,0 +1,102 @@
+"""Why an item is recommended: a sentence for the person, and the knowledge behind it for whoever asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from palate.interests.explore import Exploration
+from palate.serving.load import Snapshot
+
+Evidence = dict[str, Any]
+_EVIDENCE_FIELDS = ("kind", "name", "value", "text", "confidence", "model", "source", "prompt_hash", "as_of", "cost")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """`text` in plain words (not escaped), `evidence` the knowledge it rests on: who said what, asked how."""
+
+    text: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """An item of a slate. `score` is the model's inner product, or the count of events for source "popular"."""
+
+    item_id: str
+    title: str
+    score: float
+    source: str  # "sequence", "exploration", "attribute" or "popular"
+    reasons: tuple[Reason, ...] = field(default=())
+
+
+def for_sequence(snapshot: Snapshot, item: int, history: np.ndarray) -> Reason:
+    """The events of the history that are nearest to the item."""
+    return Reason(_because(snapshot, nearest_of_history(snapshot, item, history)))
+
+
+def for_exploration(snapshot: Snapshot, exploration: Exploration) -> Reason:
+    """Which interests led to the new one, and which model said so."""
+    transition, to_node = exploration.transition, exploration.to_node
+    if transition is None or to_node is None:
+        raise ValueError("nothing was explored")
+    title = snapshot.tree.nodes[to_node].title
+    kind = "new for you" if exploration.novel else "rarely seen by you"
+    text = f"{_because(snapshot, list(exploration.because))}; {kind}: {title} (suggested by {transition.model})"
+    titles = [snapshot.tree.nodes[node].title for node in exploration.from_nodes]
+    evidence = {
+        "kind": "transition",
+        "name": " + ".join(titles),
+        "value": transition.probability,
+        "text": title,
+        "model": transition.model,
+        "prompt_hash": transition.prompt_hash,
+    }
+    return Reason(text, (evidence,))
+
+
+def for_attribute(snapshot: Snapshot, item: int, attribute: str, share: float, base: float) -> Reason:
+    """The attribute the person is drawn to, and how sure who is that the item has it."""
+    row = snapshot.attribute_names.index(attribute)
+    label = {
+        "kind": "label",
+        "name": attribute,
+        "value": float(snapshot.attributes[row, item]),
+        "model": snapshot.manifest["attributes"][row]["model"],
+    }
+    said = f"{label['model'] or 'the labels'}: {label['value']:.0%}"
+    text = (
+        f"because you like {attribute}: {share:.0%} of what you {snapshot.verb}, {base:.0%} of the catalogue ({said})"
+    )
+    recorded = evidence_of(snapshot, snapshot.item_ids[item], "label", attribute)
+    return Reason(text, (label, *recorded))
+
+
+def for_popular(snapshot: Snapshot, item: int, *, known: bool) -> Reason:
+    """Said to those of whom nothing is known."""
+    why = "nothing is known of you yet" if not known else "nothing nearer was left"
+    return Reason(f"popular: {int(snapshot.popularity[item])} people {snapshot.verb} it; {why}")
+
+
+def evidence_of(snapshot: Snapshot, entity: str, kind: str, name: str) -> list[Evidence]:
+    """What was kept about an entity under a name, without what is null."""
+    rows = [row for row in snapshot.known(entity) if row["kind"] == kind and row["name"] == name]
+    return [{key: row[key] for key in _EVIDENCE_FIELDS if row[key] is not None} for row in rows]
+
+
+def nearest_of_history(snapshot: Snapshot, item: int, history: np.ndarray, n: int = 2) -> list[int]:
+    """Up to `n` different events of the history nearest to the item by cosine, nearest first."""
+    position = snapshot.tree.position
+    past = np.unique(history)
+    vectors = snapshot.vectors[position[past]]
+    lengths = np.linalg.norm(vectors, axis=1)
+    near = vectors @ snapshot.vectors[position[item]] / np.where(lengths > 0, lengths, 1)
+    return [int(num) for num in past[np.lexsort((past, -near))[:n]]]
+
+
+def _because(snapshot: Snapshot, items: list[int]) -> str:
+    titles = list(dict.fromkeys(snapshot.titles[item] for item in items))
+    return f"because you {snapshot.verb} {' and '.join(titles)}"
