@@ -81,6 +81,13 @@ class Snapshot:
         return RestrictedIndex(self.vectors, self.tree, self.masks)
 
     @cached_property
+    def likeness(self) -> RestrictedIndex:
+        """The index over vectors of unit length: inner products are cosines."""
+        lengths = np.linalg.norm(self.vectors, axis=1, keepdims=True)
+        unit = self.vectors / np.where(lengths > 0, lengths, 1)
+        return RestrictedIndex(unit.astype(np.float32), self.tree, self.masks)
+
+    @cached_property
     def item_ids(self) -> list[str]:
         return self.items["item_id"].to_list()
 
@@ -157,7 +164,7 @@ def load_snapshot(path: Path) -> Snapshot:
         user_ids=_open(path / "users.parquet", pl.read_parquet)["user_id"].to_list(),
         tree=tree,
         transitions=TransitionTable(_open(path / "transitions.parquet", pl.read_parquet)),
-        knowledge=_open(path / "knowledge.parquet", pl.read_parquet),
+        knowledge=_open(path / "knowledge.parquet", pl.read_parquet).fill_nan(None),  # JSON has no NaN
         run=_open(path / "run.json", lambda file: json.loads(file.read_text(encoding="utf-8"))),
         encoder=_encoder(path, manifest, vectors, tree),
     )

@@ -1,0 +1,226 @@
+"""The HTTP API over a snapshot. Reads only: no language model, no training, no torch in the process."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate import __version__
+from palate.data.dataset import IntArray
+from palate.data.query import Restrict
+from palate.errors import InputError
+from palate.serving import describe
+from palate.serving.load import Snapshot, load_snapshot
+from palate.serving.metering import Meter
+from palate.serving.pipeline import recommend
+from palate.serving.snapshot import current
+
+MAX_N = 200
+MAX_HISTORY = 5000
+VARIANT = "default"
+
+Count = Annotated[int, Query(ge=1, le=MAX_N, description="items wanted")]
+RestrictText = Annotated[
+    str | None, Query(max_length=500, description='"node:<id>" and "attr:<name>", joined by " and "')
+]
+RequestId = Annotated[str | None, Header(alias="X-Request-ID", max_length=200, pattern=r"^[!-~]+$")]
+
+
+class HistoryRequest(BaseModel):
+    """A history instead of a user."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    history: list[str] = Field(max_length=MAX_HISTORY, description="item ids, oldest first")
+    n: int = Field(default=10, ge=1, le=MAX_N)
+    restrict: str | None = Field(default=None, max_length=500)
+    explain: bool = True
+
+
+def create_app(snapshot_folder: Path, api_key: str | None = None) -> FastAPI:
+    """The application over a snapshot, or over the current one of a folder of snapshots.
+
+    Routes below `/v1` ask for `X-API-Key` where `api_key` is given; health and metrics never do. Bad input is a
+    422 that names the field, an unknown item a 404, an unknown user a 200 with popular items.
+
+    Raises:
+        InputError: if no snapshot is in use.
+        StorageError: naming the file of the snapshot that is damaged.
+    """
+    snapshot = load_snapshot(current(snapshot_folder))
+    _warm(snapshot)
+    app = FastAPI(title="Palate", version=__version__)
+    app.state.snapshot = snapshot
+    app.state.meter = Meter()
+    app.middleware("http")(_measured)
+    app.add_exception_handler(InputError, _input_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.include_router(_routes(snapshot, api_key))
+    app.include_router(_health(snapshot, app.state.meter))
+    return app
+
+
+def parse_restrict(text: str | None, snapshot: Snapshot) -> Restrict | None:
+    """`node:<id>` and `attr:<name>`, joined by " and "; None for nothing.
+
+    Raises:
+        InputError: for a part of another form, an unknown node or an unknown attribute.
+    """
+    if text is None or not text.strip():
+        return None
+    nodes, attributes = [], []
+    for part in text.split(" and "):
+        kind, _, value = part.strip().partition(":")
+        if kind == "node" and value.isdecimal() and int(value) < len(snapshot.tree.nodes):
+            nodes.append(int(value))
+        elif kind == "attr" and value in snapshot.masks:
+            attributes.append(value)
+        else:
+            known = f"node:0 to node:{len(snapshot.tree.nodes) - 1}, "
+            known += ", ".join(f"attr:{name}" for name in snapshot.attribute_names)
+            raise InputError("A restrict that cannot be read", where="restrict", got=part.strip(), allowed=known)
+    return Restrict(tuple(nodes), tuple(attributes))
+
+
+def _routes(snapshot: Snapshot, api_key: str | None) -> APIRouter:
+    routes = APIRouter(prefix="/v1", dependencies=[Depends(_guard(api_key))])
+
+    @routes.get("/recommend/{user_id}")
+    def recommend_user(
+        user_id: str, n: Count = 10, restrict: RestrictText = None, explain: bool = True, request_id: RequestId = None
+    ) -> dict[str, Any]:
+        return {
+            "user_id": user_id,
+            "known_user": user_id in snapshot.user_nums,
+            **_answer(snapshot, user_id, user_id, n, restrict, explain, request_id),
+        }
+
+    @routes.post("/recommend")
+    def recommend_history(body: HistoryRequest, request_id: RequestId = None) -> dict[str, Any]:
+        unknown = [item_id for item_id in body.history if item_id not in snapshot.item_nums]
+        history = [snapshot.item_nums[item_id] for item_id in body.history if item_id in snapshot.item_nums]
+        items = np.array(history, dtype=np.int32)
+        answer = _answer(snapshot, items, "|".join(body.history), body.n, body.restrict, body.explain, request_id)
+        return {"known_user": False, "unknown_items": unknown, **answer}
+
+    @routes.get("/items/{item_id}")
+    def item(item_id: str) -> dict[str, Any]:
+        return describe.item(snapshot, _item_num(snapshot, item_id))
+
+    @routes.get("/items/{item_id}/similar")
+    def similar(item_id: str, n: Count = 10, restrict: RestrictText = None) -> dict[str, Any]:
+        num = _item_num(snapshot, item_id)
+        return describe.similar(snapshot, num, n, parse_restrict(restrict, snapshot))
+
+    @routes.get("/users/{user_id}")
+    def user(user_id: str) -> dict[str, Any]:
+        if user_id not in snapshot.user_nums:
+            raise HTTPException(404, f"unknown user: {user_id}")
+        return describe.user(snapshot, user_id)
+
+    @routes.get("/interests")
+    def interests() -> dict[str, Any]:
+        return describe.interests(snapshot)
+
+    @routes.get("/run")
+    def run() -> dict[str, Any]:
+        return {"snapshot": snapshot.name, "created": snapshot.manifest["created"], "run": snapshot.run}
+
+    return routes
+
+
+def _health(snapshot: Snapshot, meter: Meter) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/health/live")
+    def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @routes.get("/health/ready")
+    def ready() -> dict[str, str]:
+        return {"status": "ok", "snapshot": snapshot.name}
+
+    @routes.get("/metrics")
+    def metrics() -> PlainTextResponse:
+        return PlainTextResponse(meter.text(), media_type="text/plain; version=0.0.4")
+
+    return routes
+
+
+def _answer(
+    snapshot: Snapshot,
+    who: str | IntArray,
+    seed_name: str,
+    n: int,
+    restrict: str | None,
+    explain: bool,
+    request_id: str | None,
+) -> dict[str, Any]:
+    """The same request id, person and snapshot give the same slate."""
+    request_id = request_id or uuid.uuid4().hex
+    seed = hashlib.sha256(f"{seed_name}|{request_id}".encode()).digest()[:8]
+    rng = np.random.default_rng(int.from_bytes(seed, "little"))
+    slate = recommend(snapshot, who, n, parse_restrict(restrict, snapshot), explain, rng)
+    return {
+        "request_id": request_id,
+        "snapshot": snapshot.name,
+        "variant": VARIANT,
+        "items": [describe.recommendation(each, explain) for each in slate],
+    }
+
+
+def _item_num(snapshot: Snapshot, item_id: str) -> int:
+    num = snapshot.item_nums.get(item_id)
+    if num is None:
+        raise HTTPException(404, f"unknown item: {item_id}")
+    return num
+
+
+def _guard(api_key: str | None) -> Callable[..., None]:
+    def check(x_api_key: Annotated[str | None, Header()] = None) -> None:
+        if api_key is not None and not secrets.compare_digest((x_api_key or "").encode(), api_key.encode()):
+            raise HTTPException(401, "X-API-Key is missing or wrong")
+
+    return check
+
+
+async def _measured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    start, status = time.perf_counter(), 500
+    try:
+        response = await call_next(request)
+        status = response.status_code
+        return response
+    finally:
+        route = getattr(request.scope.get("route"), "path", "unmatched")
+        request.app.state.meter.record(route, status, time.perf_counter() - start)
+
+
+async def _input_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, InputError)
+    detail = {"field": error.where, "what": error.what, "got": str(error.got), "allowed": str(error.allowed)}
+    return JSONResponse({"detail": [detail]}, status_code=422)
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    detail = [{"field": ".".join(map(str, e["loc"][1:])) or e["loc"][0], "what": e["msg"]} for e in error.errors()]
+    return JSONResponse({"detail": detail}, status_code=422)
+
+
+def _warm(snapshot: Snapshot) -> None:
+    """Build what is built once, so that the first request is not the slow one."""
+    recommend(snapshot, snapshot.by_popularity[:1], 1)
+    recommend(snapshot, "", 1)
+    describe.similar(snapshot, 0, 1)
+    describe.item(snapshot, snapshot.item_nums[snapshot.item_ids[0]])

@@ -1,0 +1,109 @@
+"""What the API and the console say of items, users, interests and slates: plain dicts, ready for JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from palate.data.query import Restrict
+from palate.serving.load import Snapshot
+from palate.serving.pipeline import affinities
+from palate.serving.reasons import Recommendation
+
+
+def recommendation(each: Recommendation, explain: bool) -> dict[str, Any]:
+    """An item of a slate; `evidence` (who said what) beside the plain `reasons` where `explain`."""
+    said: dict[str, Any] = {
+        "item_id": each.item_id,
+        "title": each.title,
+        "score": each.score,
+        "source": each.source,
+        "reasons": [reason.text for reason in each.reasons],
+    }
+    if explain:
+        said["evidence"] = [evidence for reason in each.reasons for evidence in reason.evidence]
+    return said
+
+
+def item_brief(snapshot: Snapshot, num: int) -> dict[str, Any]:
+    row = snapshot.items.row(num, named=True)
+    said = {"item_id": row["item_id"], "title": snapshot.titles[num], "categories": row["categories"] or []}
+    return {**said, "year": row["year"]} if "year" in row else said
+
+
+def item(snapshot: Snapshot, num: int) -> dict[str, Any]:
+    """An item with its interests, its labels and all that was said of it."""
+    tree = snapshot.tree
+    path = [tree.nodes[int(tree.node_of_items(level)[num])] for level in range(1, tree.depth + 1)]
+    labels = [
+        {
+            "name": attribute["name"],
+            "probability": float(row[num]),
+            "fits": bool(row[num] >= attribute["threshold"]),
+            "model": attribute["model"],
+        }
+        for attribute, row in zip(snapshot.manifest["attributes"], snapshot.attributes, strict=True)
+    ]
+    return {
+        **item_brief(snapshot, num),
+        "popularity": float(snapshot.popularity[num]),
+        "interests": [{"node": node.node, "level": node.level, "title": node.title} for node in path],
+        "labels": labels,
+        "knowledge": _knowledge(snapshot, snapshot.item_ids[num]),
+    }
+
+
+def similar(snapshot: Snapshot, num: int, n: int, restrict: Restrict | None = None) -> dict[str, Any]:
+    """The items nearest to the item by cosine of their vectors, the item itself left out."""
+    index = snapshot.likeness
+    query = index.vectors[snapshot.tree.position[[num]]]
+    items, scores = index.search(query, restrict, n, np.array([num], dtype=np.int32))
+    found = [(int(i), float(s)) for i, s in zip(items[0], scores[0], strict=True) if i >= 0]
+    return {
+        "item_id": snapshot.item_ids[num],
+        "items": [{**item_brief(snapshot, other), "score": score} for other, score in found],
+    }
+
+
+def user(snapshot: Snapshot, user_id: str) -> dict[str, Any]:
+    """A user's history, latest first, beside the profile and what the user is drawn to."""
+    num = snapshot.user_nums[user_id]
+    items, times = snapshot.histories.of(num), snapshot.histories.times_of(num)
+    history = [
+        {**item_brief(snapshot, int(i)), "time": datetime.fromtimestamp(t / 1e6, UTC).isoformat()}
+        for i, t in zip(items[::-1], times[::-1].tolist(), strict=True)
+    ]
+    knowledge = _knowledge(snapshot, user_id)
+    drawn = [{"name": name, **vars(each)} for name, each in affinities(snapshot, items).items()]
+    return {
+        "user_id": user_id,
+        "n_events": len(items),
+        "history": history,
+        "profile": [row for row in knowledge if row["kind"] == "profile"],
+        "knowledge": [row for row in knowledge if row["kind"] != "profile"],
+        "affinities": sorted(drawn, key=lambda each: -float(each["lift"])),
+    }
+
+
+def interests(snapshot: Snapshot) -> dict[str, Any]:
+    """The tree, flat: each node with its parent, size, traffic, title and keywords."""
+    nodes = [
+        {
+            "node": node.node,
+            "parent": node.parent,
+            "level": node.level,
+            "title": node.title,
+            "keywords": list(node.keywords),
+            "n_items": node.stop - node.start,
+            "traffic": node.traffic,
+        }
+        for node in snapshot.tree.nodes
+    ]
+    return {"explore_level": snapshot.explore_level, "depth": snapshot.tree.depth, "nodes": nodes}
+
+
+def _knowledge(snapshot: Snapshot, entity: str) -> list[dict[str, Any]]:
+    rows = [{key: value for key, value in row.items() if value is not None} for row in snapshot.known(entity)]
+    return [{**row, "as_of": row["as_of"].isoformat()} if "as_of" in row else row for row in rows]
