@@ -1,0 +1,172 @@
+"""Exploration: a function from query to query that adds a restrict to an interest new to the person.
+
+The serving rule of LLMs for User Interest Exploration (Wang et al. 2024, arXiv 2405.16363, section 3): sample K
+interests from recent history, look them up in a precomputed table, restrict retrieval to the interest found.
+No model is asked while serving.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate.data.dataset import IntArray
+from palate.data.query import Query, Restrict
+from palate.interests.tree import InterestTree
+
+
+class ExploreConfig(BaseModel):
+    """How interests are drawn from a history. The paper gives K = 2 and leaves the drawing open."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    interests: int = Field(
+        default=2, ge=1, le=2, description="K, distinct interests looked up together (the paper's 2)"
+    )
+    recent: int = Field(default=50, ge=1, description="events of the history that are drawn from")
+    half_life: float = Field(default=10.0, gt=0, description="events after which an event weighs half")
+    attempts: int = Field(default=8, ge=1, description="draws before giving up when all that is proposed is known")
+    rare_share: float = Field(
+        default=0.5,
+        ge=0,
+        description="a node met before still counts as under-explored below this multiple of an even share of the "
+        "history; 0 never relaxes the rule",
+    )
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What a model said comes next. `probability` is None where the engine gave none."""
+
+    next_node: int
+    probability: float | None
+    model: str
+    prompt_hash: str
+
+
+class TransitionTable:
+    """Unordered pair of nodes (or a node with itself) to what comes next, best first.
+
+    Args:
+        rows: Columns `node_a`, `node_b`, `next_node`, `probability`, `model`, `prompt_hash`; several rows a pair
+            are ordered by probability, then by place.
+    """
+
+    def __init__(self, rows: pl.DataFrame) -> None:
+        self.rows = rows
+        self._of_pair: dict[tuple[int, int], list[Transition]] = defaultdict(list)
+        self._with_node: dict[int, list[Transition]] = defaultdict(list)
+        columns = ("node_a", "node_b", "next_node", "probability", "model", "prompt_hash")
+        for a, b, *rest in rows.select(columns).sort("probability", descending=True, nulls_last=True).iter_rows():
+            transition = Transition(*rest)
+            self._of_pair[min(a, b), max(a, b)].append(transition)
+            for node in {a, b}:
+                self._with_node[node].append(transition)
+
+    def __len__(self) -> int:
+        return self.rows.height
+
+    def of(self, a: int, b: int) -> list[Transition]:
+        """What comes after the pair; (a, a) is a single interest. Empty if the table has no such pair."""
+        return self._of_pair.get((min(a, b), max(a, b)), [])
+
+    def with_node(self, node: int) -> list[Transition]:
+        """What comes after any pair with the node, the most frequent answer first: for pairs the table lacks."""
+        found = self._with_node.get(node, [])
+        votes: dict[int, int] = defaultdict(int)
+        for transition in found:
+            votes[transition.next_node] += 1
+        first = {transition.next_node: transition for transition in reversed(found)}
+        return [first[node] for node in sorted(first, key=lambda node: (-votes[node], node))]
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """The query, restricted to `to_node`; unchanged where nothing new was found (`to_node` is None).
+
+    `because` are item_nums of the history, the latest of each of `from_nodes`. `novel` is False if the person
+    has met the node before, but rarely.
+    """
+
+    query: Query
+    from_nodes: tuple[int, ...] = ()
+    to_node: int | None = None
+    because: tuple[int, ...] = ()
+    transition: Transition | None = None
+    novel: bool = True
+
+
+def explore(
+    query: Query,
+    tree: InterestTree,
+    transitions: TransitionTable,
+    level: int,
+    rng: np.random.Generator,
+    config: ExploreConfig | None = None,
+) -> Exploration:
+    """Restrict the query to an interest that is new to the person.
+
+    1. Draw two distinct nodes of `level` from the recent history, each event weighing half as much as one
+       `half_life` events later. A history with one node is looked up as a single interest.
+    2. Look the pair up; then each of the two alone; then all pairs with either (the table lacks the pair).
+    3. Take the first answer in whose node the history has no event. If all are known, draw again, up to
+       `attempts` times; then take the answer with the least share of the history, if that share is rare.
+
+    Nodes of the query's own restrict are replaced, its attributes kept.
+
+    Raises:
+        InputError: if the tree has no such level.
+    """
+    config = config or ExploreConfig()
+    node_of = tree.node_of_items(level)
+    if len(query.history) == 0 or len(transitions) == 0:
+        return Exploration(query)
+    nodes, weights = _recent_interests(node_of[query.history[-config.recent :]], config.half_life)
+    met = np.bincount(node_of[query.history], minlength=len(tree.nodes)) / len(query.history)
+    rare = config.rare_share / len(tree.at_level(level))
+    fallback: tuple[float, tuple[int, ...], Transition] | None = None
+    for _ in range(config.attempts):
+        size = min(config.interests, len(nodes))
+        drawn = tuple(int(node) for node in rng.choice(nodes, size=size, replace=False, p=weights))
+        for transition in _proposals(transitions, drawn):
+            share = float(met[transition.next_node])
+            if share == 0:
+                return _towards(query, node_of, drawn, transition, novel=True)
+            if share < rare and (fallback is None or share < fallback[0]):
+                fallback = (share, drawn, transition)
+    return Exploration(query) if fallback is None else _towards(query, node_of, *fallback[1:], novel=False)
+
+
+def _recent_interests(nodes: IntArray, half_life: float) -> tuple[IntArray, npt.NDArray[np.float64]]:
+    """Distinct nodes of recent events (oldest first) and the chance of each."""
+    age = np.arange(len(nodes))[::-1]
+    distinct, place = np.unique(nodes, return_inverse=True)
+    weights = np.bincount(place, 0.5 ** (age / half_life))
+    # A node that is too old to weigh anything must still be drawable without replacement.
+    weights = np.maximum(weights / weights.sum(), 1e-9)
+    return distinct, weights / weights.sum()
+
+
+def _proposals(transitions: TransitionTable, drawn: tuple[int, ...]) -> Iterator[Transition]:
+    yield from transitions.of(drawn[0], drawn[-1])
+    if len(drawn) > 1:
+        for node in drawn:
+            yield from transitions.of(node, node)
+    if not transitions.of(drawn[0], drawn[-1]):
+        for node in drawn:
+            yield from transitions.with_node(node)
+
+
+def _towards(
+    query: Query, node_of: IntArray, drawn: tuple[int, ...], transition: Transition, *, novel: bool
+) -> Exploration:
+    attributes = query.restrict.attributes if query.restrict else ()
+    restricted = replace(query, restrict=Restrict((transition.next_node,), attributes))
+    latest = tuple(int(query.history[node_of[query.history] == node][-1]) for node in drawn)
+    return Exploration(restricted, drawn, transition.next_node, latest, transition, novel)
