@@ -29,7 +29,7 @@ def test_what_went_in_comes_out(snapshot: Snapshot) -> None:
     assert np.array_equal(snapshot.history("u3"), parts.histories.of(3))
     assert snapshot.knowledge.height == sum(table.height for table in parts.knowledge.tables.values())
     assert snapshot.run == parts.run
-    assert isinstance(snapshot.vectors, np.memmap)
+    assert isinstance(snapshot.vectors.base, np.memmap)
 
 
 def test_the_same_parts_are_the_same_snapshot(tmp_path: Path) -> None:

@@ -151,14 +151,14 @@ def load_snapshot(path: Path) -> Snapshot:
     manifest = _read_manifest(path / MANIFEST)
     verify_files(path, manifest)
     tree = load_tree(path / "tree.json")
-    vectors = _open(path / "vectors.npy", lambda file: np.load(file, mmap_mode="r"))
+    vectors = _open(path / "vectors.npy", _mapped)
     history = [_open(path / f"history_{name}.npy", np.load) for name in ("offsets", "items", "times")]
     return Snapshot(
         path=path,
         manifest=manifest,
         items=_open(path / "items.parquet", pl.read_parquet),
         vectors=vectors,
-        attributes=_open(path / "attributes.npy", lambda file: np.load(file, mmap_mode="r")),
+        attributes=_open(path / "attributes.npy", _mapped),
         popularity=_open(path / "popularity.npy", np.load),
         histories=Histories(*history),
         user_ids=_open(path / "users.parquet", pl.read_parquet)["user_id"].to_list(),
@@ -204,6 +204,12 @@ def _encoder(path: Path, manifest: dict[str, Any], vectors: FloatArray, tree: In
 
     encoder: QueryEncoder = OnnxSequenceEncoder(file, manifest["max_length"])
     return encoder
+
+
+def _mapped(file: Path) -> FloatArray:
+    """Memory-mapped, but seen as a plain array: `np.memmap` makes every small slice slower."""
+    mapped: FloatArray = np.load(file, mmap_mode="r")
+    return mapped.view(np.ndarray)
 
 
 def _open(file: Path, read: Callable[[Path], Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,9 @@ class Candidates:
     scores: FloatArray
     why: Callable[[int], Reason]
 
+    def pairs(self) -> Iterator[tuple[int, float]]:
+        return zip(self.items.tolist(), self.scores.tolist(), strict=True)
+
 
 def recommend(
     snapshot: Snapshot,
@@ -66,19 +69,30 @@ def recommend(
         raise InputError("The history has an unknown item number", where="history", allowed="those of the snapshot")
     if n < 1:
         raise InputError("At least one item must be wanted", where="n", got=n, allowed="1 or more")
-    popular = _popular(snapshot, history, n, restrict)
-    if len(history) == 0:
-        return _slate(snapshot, [popular], {"popular": 1.0}, n, explain)
-    query = Query(user if isinstance(user, str) else None, history, restrict=restrict)
-    vectors = snapshot.encoder.encode([query])
-    sources = [_sequence(snapshot, query, vectors, n)]
-    if restrict is None or not restrict.nodes:
-        sources += _exploration(snapshot, query, vectors, n, rng, config)
-    if restrict is None or not restrict.attributes:
-        sources += _attribute(snapshot, query, vectors, n, config)
-    # What a small restrict lacks is filled with nothing: popular items obey the restrict too.
-    shares = {"sequence": config.sequence, "exploration": config.exploration, "attribute": config.attribute}
-    return _slate(snapshot, [*sources, popular], shares, n, explain)
+    sources: list[Candidates] = []
+    if len(history):
+        query = Query(user if isinstance(user, str) else None, history, restrict=restrict)
+        vectors = snapshot.encoder.encode([query])
+        sources.append(_sequence(snapshot, query, vectors, n))
+        if restrict is None or not restrict.nodes:
+            sources += _exploration(snapshot, query, vectors, n, rng, config)
+        if restrict is None or not restrict.attributes:
+            sources += _attribute(snapshot, query, vectors, n, config)
+    slate = _interleave(sources, config, n)
+    if len(slate) < n:
+        taken = np.array([item for item, _, _ in slate], dtype=np.int32)
+        popular = _popular(snapshot, history, taken, n - len(slate), restrict)
+        slate += [(item, score, popular) for item, score in popular.pairs()]
+    return [
+        Recommendation(
+            snapshot.item_ids[item],
+            snapshot.titles[item],
+            score,
+            source.source,
+            (source.why(item),) if explain else (),
+        )
+        for item, score, source in slate
+    ]
 
 
 @dataclass(frozen=True)
@@ -104,9 +118,7 @@ def affinities(snapshot: Snapshot, history: IntArray, config: BlendConfig | None
 
 
 def _sequence(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int) -> Candidates:
-    return _retrieved(
-        snapshot, "sequence", query, vectors, n, lambda item: reasons.for_sequence(snapshot, item, query.history)
-    )
+    return _retrieved(snapshot, "sequence", query, vectors, n, reasons.by_history(snapshot, query.history))
 
 
 def _exploration(
@@ -140,13 +152,14 @@ def _retrieved(
     return Candidates(source, items[0][found], scores[0][found], why)
 
 
-def _popular(snapshot: Snapshot, history: IntArray, n: int, restrict: Restrict | None) -> Candidates:
+def _popular(snapshot: Snapshot, history: IntArray, taken: IntArray, n: int, restrict: Restrict | None) -> Candidates:
     """The most popular of each interest, then the second of each, and so on: no interest fills the slate."""
     allowed = np.ones(len(snapshot.popularity), dtype=bool)
     if restrict is not None:
         allowed[:] = False
         allowed[snapshot.index.allowed(restrict)] = True
     allowed[history] = False
+    allowed[taken] = False
     ranked = snapshot.by_popularity[allowed[snapshot.by_popularity]][: max(1000, 20 * n)]
     level = snapshot.tree.depth if restrict is not None and restrict.nodes else 1
     node = snapshot.tree.node_of_items(level)[ranked]
@@ -159,30 +172,25 @@ def _popular(snapshot: Snapshot, history: IntArray, n: int, restrict: Restrict |
     return Candidates("popular", items, snapshot.popularity[items], why)
 
 
-def _slate(
-    snapshot: Snapshot, sources: list[Candidates], shares: Mapping[str, float], n: int, explain: bool
-) -> list[Recommendation]:
-    """Interleave: each place goes to the source that is furthest behind its share and still has an item.
+def _interleave(sources: list[Candidates], config: BlendConfig, n: int) -> list[tuple[int, float, Candidates]]:
+    """Item, score and source of up to n places, each item once.
 
-    A source without a share ("popular" behind others) only fills places that the others leave empty.
+    Each place goes to the source that is furthest behind its share and still has an item.
     """
-    places = [0.0] * len(sources)
-    cursors = [iter(zip(source.items.tolist(), source.scores.tolist(), strict=True)) for source in sources]
-    weights = [shares.get(source.source, 0.0) for source in sources]
+    weights = {source.source: float(getattr(config, source.source)) for source in sources}
+    waiting = {source.source: source.pairs() for source in sources if weights[source.source] > 0}
+    by_name = {source.source: source for source in sources}
+    given = dict.fromkeys(by_name, 0)
+    slate: list[tuple[int, float, Candidates]] = []
     taken: set[int] = set()
-    slate: list[Recommendation] = []
-    open_sources = set(range(len(sources)))
-    while open_sources and len(slate) < n:
-        total = sum(weights[i] for i in open_sources) or 1.0
-        behind = {i: weights[i] / total * (len(slate) + 1) - places[i] for i in open_sources if weights[i] > 0}
-        turn = max(behind, key=lambda i: (behind[i], -i)) if behind else min(open_sources)
-        found = next((pair for pair in cursors[turn] if pair[0] not in taken), None)
+    while waiting and len(slate) < n:
+        total = sum(weights[name] for name in waiting)
+        turn = max(waiting, key=lambda name: weights[name] / total * (len(slate) + 1) - given[name])
+        found = next((pair for pair in waiting[turn] if pair[0] not in taken), None)
         if found is None:
-            open_sources.discard(turn)
+            del waiting[turn]
             continue
-        item, score = found
-        taken.add(item)
-        places[turn] += 1
-        why = (sources[turn].why(item),) if explain else ()
-        slate.append(Recommendation(snapshot.item_ids[item], snapshot.titles[item], score, sources[turn].source, why))
+        given[turn] += 1
+        taken.add(found[0])
+        slate.append((*found, by_name[turn]))
     return slate

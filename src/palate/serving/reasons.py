@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from palate.data.dataset import IntArray
 from palate.interests.explore import Exploration
 from palate.serving.load import Snapshot
 
@@ -33,9 +35,19 @@ class Recommendation:
     reasons: tuple[Reason, ...] = field(default=())
 
 
-def for_sequence(snapshot: Snapshot, item: int, history: np.ndarray) -> Reason:
-    """The events of the history that are nearest to the item."""
-    return Reason(_because(snapshot, nearest_of_history(snapshot, item, history)))
+def by_history(snapshot: Snapshot, history: IntArray, n: int = 2) -> Callable[[int], Reason]:
+    """For any item the `n` events of the history that are nearest to it by cosine."""
+    position = snapshot.tree.position
+    past = np.unique(history)
+    vectors = snapshot.vectors[position[past]]
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+    def reason(item: int) -> Reason:
+        near = vectors @ snapshot.vectors[position[item]]
+        return Reason(_because(snapshot, past[np.lexsort((past, -near))[:n]].tolist()))
+
+    return reason
 
 
 def for_exploration(snapshot: Snapshot, exploration: Exploration) -> Reason:
@@ -85,16 +97,6 @@ def evidence_of(snapshot: Snapshot, entity: str, kind: str, name: str) -> list[E
     """What was kept about an entity under a name, without what is null."""
     rows = [row for row in snapshot.known(entity) if row["kind"] == kind and row["name"] == name]
     return [{key: row[key] for key in _EVIDENCE_FIELDS if row[key] is not None} for row in rows]
-
-
-def nearest_of_history(snapshot: Snapshot, item: int, history: np.ndarray, n: int = 2) -> list[int]:
-    """Up to `n` different events of the history nearest to the item by cosine, nearest first."""
-    position = snapshot.tree.position
-    past = np.unique(history)
-    vectors = snapshot.vectors[position[past]]
-    lengths = np.linalg.norm(vectors, axis=1)
-    near = vectors @ snapshot.vectors[position[item]] / np.where(lengths > 0, lengths, 1)
-    return [int(num) for num in past[np.lexsort((past, -near))[:n]]]
 
 
 def _because(snapshot: Snapshot, items: list[int]) -> str:
