@@ -131,9 +131,10 @@ def explore(
     met = np.bincount(node_of[query.history], minlength=len(tree.nodes)) / len(query.history)
     rare = config.rare_share / len(tree.at_level(level))
     fallback: tuple[float, tuple[int, ...], Transition] | None = None
-    for _ in range(config.attempts):
-        size = min(config.interests, len(nodes))
-        drawn = tuple(int(node) for node in rng.choice(nodes, size=size, replace=False, p=weights))
+    # The largest of log weight + Gumbel noise are a draw without replacement (Kool et al. 2019, arXiv 1903.06059).
+    keys = np.log(weights) + rng.gumbel(size=(config.attempts, len(nodes)))
+    draws = nodes[np.argsort(-keys, axis=1)[:, : config.interests]]
+    for drawn in dict.fromkeys(map(tuple, draws.tolist())):
         for transition in _proposals(transitions, drawn):
             share = float(met[transition.next_node])
             if share == 0:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,7 +21,7 @@ from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.serving import describe
 from palate.serving.load import Snapshot, load_snapshot
-from palate.serving.metering import Meter
+from palate.serving.metering import Measured, Meter
 from palate.serving.pipeline import recommend
 from palate.serving.snapshot import current
 
@@ -63,7 +62,7 @@ def create_app(snapshot_folder: Path, api_key: str | None = None) -> FastAPI:
     app = FastAPI(title="Palate", version=__version__)
     app.state.snapshot = snapshot
     app.state.meter = Meter()
-    app.middleware("http")(_measured)
+    app.add_middleware(Measured, meter=app.state.meter)
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.include_router(_routes(snapshot, api_key))
@@ -144,15 +143,15 @@ def _health(snapshot: Snapshot, meter: Meter) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/health/live")
-    def live() -> dict[str, str]:
+    async def live() -> dict[str, str]:
         return {"status": "ok"}
 
     @routes.get("/health/ready")
-    def ready() -> dict[str, str]:
+    async def ready() -> dict[str, str]:
         return {"status": "ok", "snapshot": snapshot.name}
 
     @routes.get("/metrics")
-    def metrics() -> PlainTextResponse:
+    async def metrics() -> PlainTextResponse:
         return PlainTextResponse(meter.text(), media_type="text/plain; version=0.0.4")
 
     return routes
@@ -193,17 +192,6 @@ def _guard(api_key: str | None) -> Callable[..., None]:
             raise HTTPException(401, "X-API-Key is missing or wrong")
 
     return check
-
-
-async def _measured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    start, status = time.perf_counter(), 500
-    try:
-        response = await call_next(request)
-        status = response.status_code
-        return response
-    finally:
-        route = getattr(request.scope.get("route"), "path", "unmatched")
-        request.app.state.meter.record(route, status, time.perf_counter() - start)
 
 
 async def _input_error(request: Request, error: Exception) -> JSONResponse:
