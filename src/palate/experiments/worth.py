@@ -33,7 +33,7 @@ class Worth:
     ndcg: Interval
     recall: Interval
     against_off: Interval
-    tokens: int
+    tokens: int | None  # None: not recorded
 
 
 class _Base:
@@ -67,7 +67,7 @@ def worth(
     model: Recommender,
     validation: Holdout,
     test: Holdout,
-    kinds: Mapping[str, tuple[FloatArray, int]],
+    kinds: Mapping[str, tuple[FloatArray, int | None]],
     n: int = 10,
     seed: int = 0,
 ) -> list[Worth]:

@@ -83,7 +83,8 @@ class Engine(Protocol):
 class LLM(Protocol):
     """The two batch verbs. Never called while a recommendation is served."""
 
-    model: str
+    @property
+    def model(self) -> str: ...
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]: ...
 

@@ -191,6 +191,7 @@ class LlamaEngine:
         params.warmup = False
         params.verbosity = -1
         params.cpuparams.n_threads = self._threads
+        params.cpuparams.poll = 0  # waiting threads sleep: spinning ones starve whatever else runs
         try:
             self._server = xllamacpp.Server(params)
         except (RuntimeError, ValueError) as error:

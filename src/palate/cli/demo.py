@@ -1,0 +1,119 @@
+"""`palate demo`, `palate init` and `palate run`: the whole path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+
+from palate.cli.options import JsonOption, ProjectOption, open_run, say
+from palate.cli.serving import HostOption, PortOption, check_port, start_server
+from palate.data.readers import read_dataset
+from palate.errors import InputError
+from palate.project.project import Project
+from palate.project.report import summary, write_report
+from palate.project.report_data import report_of
+from palate.project.sample import make_sample
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(demo)
+    app.command()(init)
+    app.command()(run)
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the sample project is made.")] = Path("palate-demo"),
+    serve: Annotated[bool, typer.Option("--serve", help="Then start the API and the console.")] = False,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole path on the bundled sample, MovieLens ml-latest-small.
+
+    An embedded language model is asked about a budgeted sample of films, its answers are kept and carried to the
+    whole catalogue, set beside a large model's recorded answers and people's tags, and used in recommendations.
+    Run again, it repeats only what changed and asks nothing twice.
+
+    Example: `palate demo my-demo --serve`
+    """
+    if serve:
+        check_port(host, port)
+    make_sample(folder)
+    _run_all(folder, as_json)
+    if serve:
+        start_server(folder / ".palate" / "snapshots", host, port)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="The project's folder; made if it does not exist.")],
+    items: Annotated[Path, typer.Option(help="The catalogue: Parquet, CSV, JSONL or RecBole .item.")],
+    events: Annotated[Path, typer.Option(help="The log: Parquet, CSV, JSONL or RecBole .inter.")],
+    users: Annotated[Path | None, typer.Option(help="Optional table of users.")] = None,
+) -> None:
+    """Make a project from your own files, once they pass the checks.
+
+    Example: `palate init my-feed --items items.parquet --events events.parquet`
+    """
+    config = folder / "palate.yaml"
+    if config.exists():
+        raise InputError("There is a project already.", where=str(config), hint="Edit it, or choose another folder.")
+    dataset = read_dataset(items, events, users)
+    named = {"items": items, "events": events, "users": users}
+    data = {name: str(path.resolve()) for name, path in named.items() if path is not None}
+    (folder / "attributes").mkdir(parents=True, exist_ok=True)
+    (folder / "golden").mkdir(exist_ok=True)
+    example = [{"name": "calm", "question": "Is this calm?", "description": "something calm", "options": ["Yes", "No"]}]
+    (folder / "attributes" / "example.yaml").write_text(yaml.safe_dump(example, sort_keys=False))
+    config.write_text(yaml.safe_dump({"data": data, "annotate": {"items": 60}}, sort_keys=False))
+    typer.echo(f"{config}: {dataset.n_items} items, {dataset.n_users} users, {dataset.events.height} events.")
+    typer.echo(f"Next: write your questions into {folder / 'attributes'}, then palate run --project {folder}")
+
+
+def run(
+    project: ProjectOption = Path(),
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would run and what it would ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every step of a project; what has not changed is kept. Writes report.html and report.json.
+
+    Example: `palate run --project my-feed --plan`
+    """
+    if plan:
+        opened = Project(project)
+        config = opened.config
+        nodes = 1
+        for branching in config.interests.branching[: config.interests.level]:
+            nodes *= branching
+        say(
+            {
+                "items": opened.dataset.n_items,
+                "events": opened.dataset.events.height,
+                "model": opened.engine.model,
+                "annotation_calls_at_most": config.annotate.items * len(opened.attributes),
+                "transition_calls_at_most": nodes * (nodes - 1) // 2,
+                "answers_in_the_ledger": opened.ledger.count(),
+                "budget_of_calls": config.llm.max_calls,
+            },
+            as_json,
+        )
+        return
+    _run_all(project, as_json)
+
+
+def _run_all(folder: Path, as_json: bool) -> None:
+    work, bars = open_run(folder, quiet=as_json)
+    with bars.shown():
+        made = work.all()
+    report = report_of(work, made)
+    write_report(folder, report)
+    if as_json:
+        say({"report": str(folder / "report.json"), "snapshot": made.snapshot.detail["name"]}, as_json)
+        return
+    console = Console()
+    console.print(summary(report))
+    console.print(f"\nreport   {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"serve    palate serve --project {folder}", highlight=False, soft_wrap=True)

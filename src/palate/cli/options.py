@@ -1,0 +1,31 @@
+"""Options that several commands share, and the two ways to answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from palate.project.progress import Bars
+from palate.project.project import Project
+from palate.project.run import Run
+
+ProjectOption = Annotated[Path, typer.Option("--project", "-p", help="Folder with palate.yaml.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer for machines: JSON on stdout, no progress.")]
+
+
+def open_run(folder: Path, quiet: bool = False) -> tuple[Run, Bars]:
+    bars = Bars(quiet)
+    return Run(Project(folder), bars), bars
+
+
+def say(answer: dict[str, Any], as_json: bool) -> None:
+    """One fact a line, or JSON."""
+    if as_json:
+        typer.echo(json.dumps(answer, default=str))
+        return
+    for name, value in answer.items():
+        shown = f"{value:,.4g}" if isinstance(value, float) else value
+        typer.echo(f"{name.replace('_', ' ')}: {shown}")

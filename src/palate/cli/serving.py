@@ -1,0 +1,109 @@
+"""`palate serve` and `palate snapshot`: what answers."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.options import JsonOption, ProjectOption, open_run, say
+from palate.errors import InputError
+from palate.serving.load import load_snapshot
+from palate.serving.snapshot import current, list_snapshots, use
+
+HostOption = Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")]
+PortOption = Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)]
+
+group = typer.Typer(no_args_is_help=True, help="The immutable folders that servers answer from.")
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(serve)
+    app.add_typer(group, name="snapshot")
+
+
+def serve(project: ProjectOption = Path(), host: HostOption = "127.0.0.1", port: PortOption = 8000) -> None:
+    """Serve the current snapshot: the API at /v1 (documented at /docs) and the console at /console.
+
+    PALATE_API_KEY, if set, is asked for as X-API-Key.
+
+    Example: `palate serve --project palate-demo --port 8080`
+    """
+    check_port(host, port)
+    start_server(project / ".palate" / "snapshots", host, port)
+
+
+def check_port(host: str, port: int) -> None:
+    """Before any work is done.
+
+    Raises:
+        InputError: if nothing can listen there.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise InputError(
+            "The server cannot listen there.",
+            where=f"{host}:{port}",
+            got=error.strerror or error,
+            hint="Is another server running? Choose another port: --port 8080.",
+        ) from error
+
+
+def start_server(snapshots: Path, host: str, port: int) -> None:
+    """Serve until stopped."""
+    import uvicorn
+
+    from palate.console.pages import add_console
+    from palate.serving.api import create_app
+
+    app = create_app(snapshots, os.environ.get("PALATE_API_KEY"))
+    add_console(app, app.state.snapshot)
+    typer.echo(f"console  http://{host}:{port}/console", err=True)
+    typer.echo(f"API      http://{host}:{port}/docs", err=True)
+    typer.echo("Stop with Ctrl-C.", err=True)
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+
+
+@group.command("build")
+def build(project: ProjectOption = Path(), as_json: JsonOption = False) -> None:
+    """Run whatever is missing and build the snapshot.
+
+    Example: `palate snapshot build --project my-feed`
+    """
+    run, bars = open_run(project, as_json)
+    with bars.shown():
+        made = run.all()
+    say(made.snapshot.detail, as_json)
+
+
+@group.command("list")
+def list_all(project: ProjectOption = Path(), as_json: JsonOption = False) -> None:
+    """Snapshots, oldest first, and which one is served."""
+    folder = project / ".palate" / "snapshots"
+    names = list_snapshots(folder)
+    say({"snapshots": names, "current": current(folder).name if names else None}, as_json)
+
+
+@group.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(help="Default: the current one.")] = None,
+    project: ProjectOption = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Check every file of a snapshot against its checksum. Exit code 2 if one is damaged."""
+    folder = project / ".palate" / "snapshots"
+    snapshot = load_snapshot(folder / name if name else current(folder))
+    say({"snapshot": snapshot.name, "ok": True}, as_json)
+
+
+@group.command("use")
+def use_one(name: str, project: ProjectOption = Path()) -> None:
+    """Make a snapshot the current one; servers started from now on answer from it."""
+    use(project / ".palate" / "snapshots", name)
+    typer.echo(f"current: {name}")

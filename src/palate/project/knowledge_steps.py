@@ -1,0 +1,159 @@
+"""Steps that make knowledge: vectors, annotation, import, students, and how all agree with people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from palate.data.dataset import FloatArray
+from palate.knowledge.annotate import annotate, item_text, sample_items
+from palate.knowledge.distil import distil
+from palate.knowledge.golden import measure, read_golden, truth_matrix
+from palate.knowledge.matrix import label_matrix
+from palate.knowledge.recorded import read_recorded, read_rows
+from palate.knowledge.store import write_parquet
+from palate.knowledge.tables import SCHEMA
+from palate.llm.asking import LedgeredLLM
+from palate.llm.encoders import CachedEncoder
+from palate.project.progress import Bars
+from palate.project.project import Project
+from palate.project.steps import Artefact, Detail, Steps, file_digest
+
+ZERO_SHOT = "sentence vector, zero-shot"
+
+
+class KnowledgeSteps:
+    """Each method is one step; its inputs are what its result depends on."""
+
+    def __init__(self, project: Project, steps: Steps, bars: Bars) -> None:
+        self.project, self.steps, self.bars = project, steps, bars
+
+    def llm(self, what: str) -> LedgeredLLM:
+        config = self.project.config.llm
+        bar = self.bars.bar(what, "questions")
+        return LedgeredLLM(self.project.engine, self.project.ledger, config.max_calls, bar)
+
+    def vectors(self) -> Artefact:
+        """`vectors.npy` [n_items, d]: the items' texts, encoded."""
+
+        def make(folder: Path) -> Detail:
+            dataset = self.project.dataset
+            encoder = CachedEncoder(self.project.encoder, self.project.ledger, self.bars.bar("vectors", "texts"))
+            texts = [item_text(dataset, num) for num in range(dataset.n_items)]
+            np.save(folder / "vectors.npy", encoder.encode(texts))
+            return {"texts": len(texts), "encoded": encoder.encoded, "encoder": encoder.name}
+
+        inputs = {"data": self.project.data_key, "encoder": self.project.encoder.name}
+        return self.steps.run("vectors", inputs, make)
+
+    def annotate(self, recorded: Artefact | None) -> Artefact:
+        """`label.parquet`: the LLM's own answers about a budgeted sample of items."""
+        project, config = self.project, self.project.config.annotate
+
+        def make(folder: Path) -> Detail:
+            llm = self.llm("annotate")
+            items = sample_items(project.dataset, config.items, self._judged_items(recorded), config.seed)
+            labels = annotate(project.dataset, items, project.attributes, llm)
+            write_parquet(labels, folder / "label.parquet")
+            return {"items": len(items), "labels": labels.height, **vars(llm.spent)}
+
+        inputs = {
+            "data": project.data_key,
+            "attributes": project.attribute_facts,
+            "model": project.engine.model,
+            "config": config.model_dump(),
+            "golden": self._golden_key(),
+            "recorded": recorded and recorded.key,
+        }
+        return self.steps.run("annotate", inputs, make)
+
+    def recorded(self) -> Artefact | None:
+        """`<kind>.parquet` for each kind of knowledge that was recorded elsewhere."""
+        section = self.project.config.recorded
+        if section is None:
+            return None
+        path = self.project.path(section.folder)
+
+        def make(folder: Path) -> Detail:
+            known = {*self.project.dataset.item_ids, *self.project.dataset.user_ids}
+            tables = read_rows(path, known) if path.is_file() else read_recorded(path, section.model)
+            for kind, table in tables.items():
+                write_parquet(table, folder / f"{kind}.parquet")
+            return {kind: table.height for kind, table in tables.items()} | {"model": section.model}
+
+        return self.steps.run("recorded", {"files": self._recorded_key(), "model": section.model}, make)
+
+    def distil(self, vectors: Artefact, teachers: list[Artefact]) -> Artefact:
+        """`<teacher>.parquet`: one student for each teacher, its labels on every item."""
+        config = self.project.config.distil
+
+        def make(folder: Path) -> Detail:
+            rows = 0
+            matrix, bar = np.load(vectors.folder / "vectors.npy"), self.bars.bar("distil", "students")
+            for done, teacher in enumerate(teachers, start=1):
+                labels = pl.read_parquet(teacher.folder / "label.parquet")
+                student = distil(labels, matrix, self.project.dataset.item_ids, config)
+                write_parquet(student, folder / f"{teacher.name}.parquet")
+                rows += student.height
+                bar(done, len(teachers))
+            return {"students": len(teachers), "labels": rows}
+
+        keys = [teacher.key for teacher in teachers]
+        inputs = {"vectors": vectors.key, "teachers": keys, "config": config.model_dump()}
+        return self.steps.run("distil", inputs, make)
+
+    def golden(self, vectors: Artefact, sources: dict[str, Path]) -> Artefact:
+        """`golden.json`: every source of labels against people, and a zero-shot baseline beside them."""
+        project = self.project
+
+        def make(folder: Path) -> Detail:
+            ids, names = project.dataset.item_ids, [attribute.name for attribute in project.attributes]
+            golden = read_golden(project.path(project.config.golden), ids, project.attributes)
+            scores = {name: label_matrix(pl.read_parquet(path), ids, names) for name, path in sources.items()}
+            scores[ZERO_SHOT] = self._zero_shot(np.load(vectors.folder / "vectors.npy"))
+            found = measure(truth_matrix(golden, ids, names), scores, names)
+            rows = [agreement.row() for agreement in found]
+            (folder / "golden.json").write_text(json.dumps(rows))
+            return {"judged_items": golden["item_id"].n_unique(), "sources": len(scores)}
+
+        inputs: dict[str, Any] = {
+            "golden": self._golden_key(),
+            "sources": {name: path.parent.name for name, path in sources.items()},
+            "vectors": vectors.key,
+            "attributes": project.attribute_facts,
+        }
+        return self.steps.run("golden", inputs, make)
+
+    def _zero_shot(self, vectors: FloatArray) -> FloatArray:
+        texts = [attribute.description or attribute.question for attribute in self.project.attributes]
+        asked = CachedEncoder(self.project.encoder, self.project.ledger).encode(texts)
+        return np.asarray(vectors @ asked.T, dtype=np.float32)
+
+    def _judged_items(self, recorded: Artefact | None) -> list[int]:
+        """Items of which people said at least one yes and that a recorded model judged too: all can be compared."""
+        project = self.project
+        if not self._golden_key():
+            return []
+        judged = read_golden(project.path(project.config.golden), project.dataset.item_ids, project.attributes)
+        ids = set(judged.filter(pl.col("label") == 1)["item_id"])
+        if recorded is not None:
+            ids &= set(read_kind(recorded, "label")["entity"]) or ids
+        return sorted(project.dataset.item_nums[item_id] for item_id in ids)
+
+    def _golden_key(self) -> str:
+        folder = self.project.path(self.project.config.golden)
+        return file_digest(folder) if folder.is_dir() else ""
+
+    def _recorded_key(self) -> str:
+        section = self.project.config.recorded
+        return "" if section is None else file_digest(self.project.path(section.folder))
+
+
+def read_kind(artefact: Artefact | None, kind: str) -> pl.DataFrame:
+    """A step's rows of one kind; an empty table where it has none."""
+    path = None if artefact is None else artefact.folder / f"{kind}.parquet"
+    return pl.read_parquet(path) if path is not None and path.exists() else pl.DataFrame(schema=SCHEMA)

@@ -1,0 +1,178 @@
+"""Steps that use knowledge: the tree and its transitions, models against each other, what the knowledge is worth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from palate.data.dataset import FloatArray
+from palate.data.splits import split_global_time
+from palate.errors import InputError
+from palate.experiments.compare import BASELINES, choose_on_validation, compare
+from palate.experiments.worth import worth
+from palate.interests.names import document_tokens, name_nodes
+from palate.interests.transitions import ask_transitions, spread
+from palate.interests.tree import InterestTree, build_tree, load_tree, save_tree
+from palate.knowledge.controls import noise, permuted
+from palate.knowledge.matrix import filled, label_matrix
+from palate.knowledge.store import write_parquet
+from palate.knowledge.tables import Knowledge
+from palate.models.checkpoint import FileCheckpoint
+from palate.project.knowledge_steps import KnowledgeSteps
+from palate.project.steps import Artefact, Detail
+
+# Small grids, searched on validation. What is named in palate.yaml (models) is taken as it stands.
+GRIDS: dict[str, list[dict[str, Any]]] = {
+    "popularity": [{}],
+    "markov": [{}, {"recent": 5, "decay": 0.7, "window": 3}],
+    "item-knn": [{"neighbours": 100}, {"neighbours": 100, "recent": 10}],
+    "ease": [{"ridge": 200.0, "recent": 20}, {"ridge": 500.0}],
+    "sasrec": [{}],
+}
+
+
+class ModelSteps:
+    """Each method is one step; its inputs are what its result depends on."""
+
+    def __init__(self, knowledge: KnowledgeSteps) -> None:
+        self.asking = knowledge
+        self.project, self.steps, self.bars = knowledge.project, knowledge.steps, knowledge.bars
+
+    def interests(self, vectors: Artefact) -> Artefact:
+        """`tree.json`: items clustered by vector, balanced by training traffic, named by keywords."""
+        project, config = self.project, self.project.config.interests
+
+        def make(folder: Path) -> Detail:
+            traffic = project.split.train.item_counts.astype(np.float64)
+            tree = build_tree(np.load(vectors.folder / "vectors.npy"), traffic, config)
+            named = name_nodes(tree, self._documents())
+            save_tree(named, folder / "tree.json")
+            heaviest = {}
+            for level in range(1, named.depth + 1):
+                loads = np.array([node.traffic for node in named.at_level(level)])
+                heaviest[f"level {level}"] = float(loads.max() / loads.mean())
+            return {"nodes": len(named.nodes), "levels": named.depth, "balance": heaviest}
+
+        inputs = {"vectors": vectors.key, "config": config.model_dump(), "split": self._split_facts()}
+        return self.steps.run("interests", inputs, make)
+
+    def transitions(self, interests: Artefact) -> Artefact:
+        """`transitions.parquet`: the next interest for every pair of nodes of the chosen level."""
+        level = self.project.config.interests.level
+
+        def make(folder: Path) -> Detail:
+            tree = load_tree(interests.folder / "tree.json")
+            if level > tree.depth:
+                raise InputError(
+                    "The tree has no such level.",
+                    where="palate.yaml, field interests.level",
+                    got=level,
+                    allowed=f"1 to {tree.depth}",
+                )
+            llm = self.asking.llm("transitions")
+            table = ask_transitions(tree, level, llm)
+            write_parquet(table, folder / "transitions.parquet")
+            return {**vars(llm.spent), **spread(table, len(tree.at_level(level)))}
+
+        inputs = {"interests": interests.key, "level": level, "model": self.project.engine.model}
+        return self.steps.run("transitions", inputs, make)
+
+    def compare(self) -> Artefact:
+        """`comparison.json`, and of SASRec `encoder.onnx` and `item_vectors.npy`: what is served."""
+        project = self.project
+        fixed = project.config.models
+
+        def make(folder: Path) -> Detail:
+            checkpoint = FileCheckpoint(project.state / "checkpoints" / "sasrec.safetensors")
+            models, seconds, chosen = [], {}, {}
+            overall = self.bars.bar("models", "fitted")
+            for done, name in enumerate((*BASELINES, "sasrec")):
+                overall(done, len(BASELINES) + 1)
+                grid = [fixed[name]] if fixed.get(name) else GRIDS[name]
+                parts = {"checkpoint": checkpoint, "on_progress": self._epochs()} if name == "sasrec" else {}
+                choice = choose_on_validation(name, grid, project.split, **parts)
+                models.append(choice.model)
+                seconds[name], chosen[name] = choice.fit_seconds, choice.params
+            overall(len(models), len(models))
+            found = compare(models, project.split, fitted=seconds)
+            sasrec: Any = models[-1]
+            sasrec.export_onnx(folder / "encoder.onnx")
+            np.save(folder / "item_vectors.npy", sasrec.item_vectors)
+            (folder / "comparison.json").write_text(json.dumps(found.as_dict()))
+            (folder / "length.json").write_text(json.dumps(sasrec.config.length))
+            return {"best": max(found.results, key=lambda row: row.means["NDCG@10"].mean).name, "params": chosen}
+
+        return self.steps.run("models", {"split": self._split_facts(), "fixed": fixed, "grids": GRIDS}, make)
+
+    def worth(self, vectors: Artefact, kinds: dict[str, list[Path]], tokens: dict[str, int | None]) -> Artefact:
+        """`worth.json`: EASE with each source of labels, and with the controls of the first one.
+
+        `kinds` names label files, the first of which wins where several speak of one item.
+        """
+        project = self.project
+
+        def make(folder: Path) -> Detail:
+            held = project.config.data
+            limit = project.config.controls.queries
+            split = split_global_time(project.dataset, held.validation, held.test, max_queries=limit)
+            model = choose_on_validation("ease", [{"ridge": 500.0}], split).model
+            found = worth(model, split.validation, split.test, self._kinds(vectors, kinds, tokens))
+            (folder / "worth.json").write_text(json.dumps([asdict(row) for row in found]))
+            return {"kinds": len(found), "queries": len(split.test.queries)}
+
+        inputs = {
+            "split": self._split_facts(),
+            "vectors": vectors.key,
+            "kinds": {name: [str(Path(p.parent.name, p.name)) for p in paths] for name, paths in kinds.items()},
+            "config": project.config.controls.model_dump(),
+        }
+        return self.steps.run("controls", inputs, make)
+
+    def _kinds(
+        self, vectors: Artefact, kinds: dict[str, list[Path]], tokens: dict[str, int | None]
+    ) -> dict[str, tuple[FloatArray, int | None]]:
+        ids = self.project.dataset.item_ids
+        result: dict[str, tuple[FloatArray, int | None]] = {"off": (np.zeros((len(ids), 0), dtype=np.float32), 0)}
+        for name, paths in kinds.items():
+            result[name] = (self._matrix([pl.read_parquet(path) for path in paths]), tokens.get(name))
+        first = Knowledge(
+            {"label": pl.concat([pl.read_parquet(path) for path in reversed(next(iter(kinds.values())))])}
+        )
+        for control in (noise, permuted):
+            result[control.__name__] = (self._matrix([control(first, 0).table("label")]), 0)
+        result["raw text, no LLM"] = (np.load(vectors.folder / "vectors.npy"), 0)
+        return result
+
+    def _matrix(self, tables: list[pl.DataFrame]) -> FloatArray:
+        """Labels [n_items, n_attributes], gaps filled by later tables, then by the attribute's mean."""
+        names = [attribute.name for attribute in self.project.attributes]
+        matrix = filled(*[label_matrix(table, self.project.dataset.item_ids, names) for table in tables])
+        return filled(matrix, np.broadcast_to(np.nanmean(matrix, axis=0), matrix.shape))
+
+    def _documents(self) -> list[list[str]]:
+        project, tagged = self.project, {}
+        if project.tags is not None:
+            lower = project.tags.select("item_id", pl.col("tag").str.to_lowercase())
+            tagged = dict(lower.group_by("item_id").agg(pl.col("tag").unique().sort()).iter_rows())
+        rows = project.dataset.items.select("item_id", "title", "text", "categories").iter_rows()
+        return [
+            document_tokens(f"{title} {text or ''}", [*(c.lower() for c in categories or []), *tagged.get(item_id, [])])
+            for item_id, title, text, categories in rows
+        ]
+
+    def _epochs(self) -> Any:
+        bar = self.bars.bar("sasrec", "training steps at most")
+        return lambda name, done, total, figures: bar(done, total)
+
+    def _split_facts(self) -> dict[str, Any]:
+        data = self.project.config.data
+        return {"data": self.project.data_key, "validation": data.validation, "test": data.test}
+
+
+def tree_of(interests: Artefact) -> InterestTree:
+    return load_tree(interests.folder / "tree.json")

@@ -1,0 +1,104 @@
+"""A user's project: its folder, its config and the parts they name."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from palate.data.dataset import Dataset
+from palate.data.movielens import read_movielens, read_movielens_tags
+from palate.data.readers import read_dataset
+from palate.data.splits import Split, split_global_time
+from palate.errors import InputError
+from palate.knowledge.attributes import Attribute, load_attributes
+from palate.llm.encoders import Encoder, MiniLMEncoder
+from palate.llm.engines.llama import LlamaEngine
+from palate.llm.engines.openai_http import OpenAIEngine
+from palate.llm.ledger import Ledger
+from palate.llm.request import Engine
+from palate.project.config import Config, load_config
+from palate.project.steps import file_digest
+
+
+class Project:
+    """Opens what the config names, each at first use.
+
+    Raises:
+        InputError: from any property, naming the file that is missing or wrong.
+    """
+
+    def __init__(self, folder: Path, config: Config | None = None) -> None:
+        self.folder = folder
+        self.config = config or load_config(folder)
+        self.state = folder / ".palate"
+
+    def path(self, path: Path) -> Path:
+        return path if path.is_absolute() else self.folder / path
+
+    @cached_property
+    def data_files(self) -> list[Path]:
+        data = self.config.data
+        named = [data.movielens] if data.movielens else [data.items, data.events, data.users]
+        files = [self.path(path) for path in named if path is not None]
+        for file in files:
+            if not file.exists():
+                raise InputError(
+                    "A file that palate.yaml names does not exist.",
+                    where=str(file),
+                    hint="Correct section data of palate.yaml; paths are relative to it.",
+                )
+        return files
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        if self.config.data.movielens:
+            return read_movielens(self.data_files[0])
+        return read_dataset(*self.data_files)
+
+    @cached_property
+    def data_key(self) -> str:
+        return file_digest(*self.data_files)
+
+    @cached_property
+    def split(self) -> Split:
+        return split_global_time(self.dataset, self.config.data.validation, self.config.data.test)
+
+    @cached_property
+    def tags(self) -> pl.DataFrame | None:
+        """People's free tags, where the data set has them: item_id, tag."""
+        return read_movielens_tags(self.data_files[0]) if self.config.data.movielens else None
+
+    @cached_property
+    def attributes(self) -> list[Attribute]:
+        return load_attributes(self.path(self.config.attributes))
+
+    @property
+    def attribute_facts(self) -> list[dict[str, Any]]:
+        return [attribute.model_dump(mode="json") for attribute in self.attributes]
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.state / "ledger.sqlite")
+
+    @cached_property
+    def engine(self) -> Engine:
+        section = self.config.llm
+        if section.engine == "llama":
+            return LlamaEngine(None if section.model is None else self.path(Path(section.model)))
+        if section.base_url is None or section.model is None:
+            raise InputError("An LLM over HTTP needs base_url and model.", where="palate.yaml, section llm")
+        return OpenAIEngine(
+            section.base_url,
+            section.model,
+            section.api_key_variable,
+            section.concurrency,
+            price_in=section.price_in,
+            price_out=section.price_out,
+        )
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return MiniLMEncoder()
