@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_snapshot import tiny_parts, tiny_snapshot
 
+from palate.data.query import Query
 from palate.errors import InputError, StorageError
 from palate.serving import snapshot as snapshot_module
 from palate.serving.load import Snapshot, load_snapshot
+from palate.serving.pipeline import recommend
 from palate.serving.snapshot import build_snapshot, current, list_snapshots, use
 
 
@@ -111,6 +113,48 @@ def test_a_builder_killed_at_any_moment_leaves_no_half_snapshot(tmp_path: Path) 
             load_snapshot(tmp_path / name)
         if (tmp_path / "current").exists():
             assert current(tmp_path).is_dir()
+
+
+def test_what_a_killed_build_left_is_swept_once_it_is_old(tmp_path: Path) -> None:
+    old, young = tmp_path / ".building-old", tmp_path / ".building-young"
+    old.mkdir()
+    young.mkdir()
+    os.utime(old, (1, 1))
+    tiny_snapshot(tmp_path)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def tiny_encoder(path: Path, vectors: np.ndarray) -> None:
+    """A sequence encoder in ONNX: the mean of the tokens' vectors, times 2."""
+    onnx = pytest.importorskip("onnx")
+    table = np.concatenate([2 * vectors, np.zeros((2, vectors.shape[1]), dtype=np.float32)])
+    helper, kinds = onnx.helper, onnx.TensorProto
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "tokens"], ["rows"]),
+            helper.make_node("ReduceMean", ["rows", "axes"], ["vectors"], keepdims=0),
+        ],
+        "encoder",
+        [helper.make_tensor_value_info("tokens", kinds.INT64, ["q", "t"])],
+        [helper.make_tensor_value_info("vectors", kinds.FLOAT, ["q", vectors.shape[1]])],
+        [onnx.numpy_helper.from_array(table, "table"), onnx.numpy_helper.from_array(np.array([1]), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, {"n_items": str(len(vectors)), "length": "4"})
+    onnx.save(model, str(path))
+
+
+def test_the_sequence_encoder_travels_with_the_snapshot(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    parts = tiny_parts()
+    tiny_encoder(tmp_path / "trained.onnx", parts.item_vectors)
+    path = build_snapshot(tmp_path, replace(parts, encoder=tmp_path / "trained.onnx", max_length=3))
+    (tmp_path / "trained.onnx").unlink()
+    snapshot = load_snapshot(path)
+    history = np.array([9, 1, 2, 3], dtype=np.int32)
+    encoded = snapshot.encoder.encode([Query(history=history)])
+    assert encoded[0] == pytest.approx(2 * parts.item_vectors[[1, 2, 3]].mean(axis=0), abs=1e-5)
+    assert {each.source for each in recommend(snapshot, history, 10)} >= {"sequence"}
 
 
 def test_a_reader_without_rights_is_told(tmp_path: Path) -> None:

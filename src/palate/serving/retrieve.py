@@ -18,10 +18,12 @@ Mask = npt.NDArray[np.bool_]
 
 # Below this share of a slice it is cheaper to gather the rows than to read the slice through
 # (`benchmarks/retrieval.py --plans` measures where the two cross).
-GATHER_BELOW = 0.35
+GATHER_BELOW = 0.3
 _GATHER_ROWS = 4096  # rows copied at a time: 1 MiB at 64 dimensions, stays in the L2 cache
 _BLOCK = 256  # scores that share one maximum in the search for the k-th largest
 _RESCORE_ROWS = 65_536
+_UNIT = float(np.finfo(np.float32).eps) / 2  # relative error of one float32 operation
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 class RestrictedIndex:
@@ -143,9 +145,8 @@ class RestrictedIndex:
             scores[allowed.find(excluded)] = -np.inf
         # Twice the bound on |float32 product - exact product| (Higham 2002, section 3.1), and room for float64's.
         d = len(query)
-        unit = float(np.finfo(np.float32).eps) / 2
-        margin = 2.1 * d * unit / (1 - d * unit) * float(np.linalg.norm(query.astype(np.float64))) * self._longest
-        margin += d * float(np.finfo(np.float32).tiny)  # products that underflow
+        margin = 2.1 * d * _UNIT / (1 - d * _UNIT) * float(np.linalg.norm(query.astype(np.float64))) * self._longest
+        margin += d * _TINY  # products that underflow
         positions = allowed.positions(_candidates(scores, k, margin))
         exact = self._exact(query, positions)
         items = self.tree.order[positions]

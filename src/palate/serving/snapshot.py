@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ from palate.knowledge.tables import SCHEMA, Knowledge
 FORMAT = 1
 MANIFEST = "manifest.json"
 CURRENT = "current"
+_BUILDING = ".building-"
+_ABANDONED = 3600  # seconds without a change after which a build was killed, not slow
 TRANSITION_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "node_a": pl.Int32,
     "node_b": pl.Int32,
@@ -80,7 +83,8 @@ def build_snapshot(folder: Path, parts: SnapshotParts) -> Path:
     temporary: Path | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".building-", dir=folder))
+        _sweep(folder)
+        temporary = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder))
         _write_files(temporary, parts)
         manifest = _manifest(temporary, parts)
         _write_text(temporary / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
@@ -144,6 +148,13 @@ def current(folder: Path) -> Path:
             "No snapshot is in use", where=str(folder), got=name or None, hint="palate snapshot build, then use"
         )
     return folder / name
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed builds left."""
+    for left in folder.glob(f"{_BUILDING}*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _check(parts: SnapshotParts) -> None:
