@@ -51,12 +51,29 @@ class Bars:
     def step(self, name: str, runs: bool) -> None:
         if not runs:
             self._bars.console.print(f"[dim]✓ {name}: kept, nothing changed[/dim]")
+        elif not self.console.is_terminal:
+            self._bars.console.print(f"→ {name}")
 
     def bar(self, name: str, unit: str) -> Callable[[int, int], None]:
         """A callback (done, total) that draws the bar of one piece of work."""
+        if not self.console.is_terminal:
+            return self._lines(name, unit)
         task = self._bars.add_task(f"{name} ({unit})", total=None)
 
         def report(done: int, total: int) -> None:
             self._bars.update(task, completed=done, total=total)
+
+        return report
+
+    def _lines(self, name: str, unit: str) -> Callable[[int, int], None]:
+        """For logs: a line at each quarter instead of a bar."""
+        said = -1
+
+        def report(done: int, total: int) -> None:
+            nonlocal said
+            quarter = 4 * done // total if total else 4
+            if quarter != said:
+                said = quarter
+                self.console.print(f"  {name}: {done} of {total} {unit}")
 
         return report

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from palate.errors import InputError
+from palate.knowledge.attributes import Attribute, load_attributes
+
+GOOD = "name: funny\nquestion: Is this funny?\noptions: [Very, Somewhat, 'No']\n"
+
+
+def test_attributes_are_read_from_every_file(tmp_path):
+    (tmp_path / "b.yaml").write_text(GOOD)
+    (tmp_path / "a.yaml").write_text("- name: sad\n  question: Is this sad?\n- name: calm\n  question: Is this calm?\n")
+    assert [attribute.name for attribute in load_attributes(tmp_path)] == ["sad", "calm", "funny"]
+
+
+def test_the_first_option_fits_best():
+    probabilities = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1.0]])
+    attribute = Attribute(name="funny", question="Is it?", options=("Very", "Somewhat", "No"))
+    np.testing.assert_allclose(attribute.fit(probabilities), [1, 0.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: funny\n  question: bad indent\n", ["line 2", "not valid YAML"]),
+        (GOOD + "guidence: oops\n", ["guidence", "Did you mean 'guidance'?", "a.yaml"]),
+        (GOOD + "examples: [{item: A film, answer: Maybe}]\n", ["'Maybe'", "not an option", "Very, Somewhat, No"]),
+        (GOOD.replace("Somewhat", "Very"), ["two options are the same"]),
+        ("name: Not Good\nquestion: Is this?\n", ["field name"]),
+        ("just text\n", ["mapping", "str"]),
+        (GOOD + "---\n" + GOOD, ["not valid YAML"]),
+        (f"- {GOOD.strip()}".replace("\n", "\n  ") + f"\n- {GOOD.strip()}".replace("\n", "\n  "), ["defined twice"]),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, words):
+    (tmp_path / "a.yaml").write_text(text.replace("\n  - ", "\n- "))
+    with pytest.raises(InputError) as caught:
+        load_attributes(tmp_path)
+    assert caught.value.exit_code == 2
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_an_empty_folder_says_what_to_write(tmp_path):
+    with pytest.raises(InputError, match="no attributes"):
+        load_attributes(tmp_path)
+
+
+def test_text_that_is_not_utf8_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(InputError, match="UTF-8"):
+        load_attributes(tmp_path)
