@@ -63,7 +63,7 @@ class FileCheckpoint:
     def save(self, state: State) -> None:
         from safetensors.numpy import save
 
-        arrays = {name: np.ascontiguousarray(array) for name, array in state.arrays.items()}
+        arrays = {name: np.array(array, order="C") for name, array in state.arrays.items()}
         content = save(arrays, {"facts": json.dumps(state.facts)})
         partial = None
         try:

@@ -27,7 +27,8 @@ def query_matrix(queries: Sequence[Query], n_items: int, recent: int | None = No
 
 
 def _binary(offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32], n_items: int) -> csr_matrix:
-    matrix = csr_matrix((np.ones(len(items), np.float32), items, offsets), (len(offsets) - 1, n_items))
+    # A copy: duplicates are summed by sorting in place, and the dataset's histories must keep their order.
+    matrix = csr_matrix((np.ones(len(items), np.float32), items, offsets), (len(offsets) - 1, n_items), copy=True)
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix

@@ -244,7 +244,7 @@ class _Windows:
         rng.shuffle(windows)
         sizes = np.cumsum([len(w) - 1 for w in windows])
         ends = np.flatnonzero(np.diff(sizes // self.targets, append=-1)) + 1
-        return [self._batch(windows[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        return [self._batch(windows[a:b]) for a, b in pairwise([0, *ends])]
 
     def _cut(self, sequence: IntArray, rng: np.random.Generator) -> list[IntArray]:
         """Windows of `length + 1` tokens that overlap by one: the last token of each is only a target."""
