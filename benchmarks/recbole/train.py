@@ -114,7 +114,7 @@ def rank(model, dataset, queries: Queries, n: int) -> np.ndarray:
 
 def ndcg(top: np.ndarray, targets: np.ndarray) -> float:
     """NDCG@10 with one relevant item per query."""
-    row, place = np.nonzero(top[:, :10] == targets[:, None])
+    _, place = np.nonzero(top[:, :10] == targets[:, None])
     return float((1 / np.log2(place + 2)).sum() / len(top))
 
 
