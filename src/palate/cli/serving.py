@@ -58,6 +58,7 @@ def check_port(host: str, port: int) -> None:
 def start_server(snapshots: Path, host: str, port: int) -> None:
     """Serve until stopped."""
     import uvicorn
+    from threadpoolctl import threadpool_limits
 
     from palate.console.pages import add_console
     from palate.serving.api import create_app
@@ -67,7 +68,9 @@ def start_server(snapshots: Path, host: str, port: int) -> None:
     typer.echo(f"console  http://{host}:{port}/console", err=True)
     typer.echo(f"API      http://{host}:{port}/docs", err=True)
     typer.echo("Stop with Ctrl-C.", err=True)
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+    # One request is a few small products: more BLAS threads only wake each other up.
+    with threadpool_limits(1):
+        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
 
 
 @group.command("build")

@@ -117,7 +117,7 @@ class Run:
                     items=dataset.items,
                     item_vectors=np.load(models.folder / "item_vectors.npy"),
                     tree=tree_of(interests),
-                    popularity=project.split.train.item_counts,
+                    popularity=dataset.item_counts,
                     histories=dataset.histories,
                     user_ids=dataset.user_ids,
                     attributes=attributes,

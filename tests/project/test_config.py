@@ -1,0 +1,43 @@
+import pytest
+
+from palate.errors import InputError
+from palate.project.config import load_config
+
+GOOD = "data: {items: items.csv, events: events.csv}\n"
+
+
+def config(tmp_path, text, **environment):
+    (tmp_path / "palate.yaml").write_text(text)
+    return load_config(tmp_path, environment)
+
+
+def test_the_environment_overrides(tmp_path):
+    found = config(tmp_path, GOOD, PALATE__ANNOTATE__ITEMS="7", PALATE__INTERESTS__BRANCHING="[3, 2]")
+    assert found.annotate.items == 7
+    assert found.interests.branching == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD + "anotate: {items: 3}\n", ["anotate", "Did you mean 'annotate'?"]),
+        (GOOD + "annotate: {item: 3}\n", ["annotate.item", "Did you mean 'items'?"]),
+        (GOOD + "annotate: {items: many}\n", ["annotate.items", "many"]),
+        (GOOD + "llm: {engine: magic}\n", ["llm.engine", "magic"]),
+        ("data: {items: items.csv}\n", ["name items and events"]),
+        ("data: [unclosed\n", ["line 2", "not valid YAML"]),
+        ("just words\n", ["mapping"]),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path, text, words):
+    with pytest.raises(InputError) as caught:
+        config(tmp_path, text)
+    assert caught.value.exit_code == 2
+    for word in [*words, "palate.yaml"]:
+        assert word in str(caught.value)
+
+
+def test_a_folder_without_a_project_says_how_to_make_one(tmp_path):
+    with pytest.raises(InputError, match="not a Palate project") as caught:
+        load_config(tmp_path)
+    assert "palate init" in str(caught.value)

@@ -1,0 +1,139 @@
+"""The whole path on a tiny project: once, again, and killed at random moments."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tiny_project import StandIn, make_project
+
+from palate.project.progress import Bars
+from palate.project.project import Project
+from palate.project.report import write_report
+from palate.project.report_data import report_of
+from palate.project.run import Run
+from palate.serving.load import load_snapshot
+from palate.serving.pipeline import recommend
+from palate.serving.snapshot import current
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("torch", reason="needs the extra `train`")
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = StandIn()
+    yield server
+    server.close()
+
+
+def run_once(folder):
+    work = Run(Project(folder), Bars(quiet=True))
+    made = work.all()
+    return work, made
+
+
+@pytest.fixture(scope="module")
+def finished(server, tmp_path_factory):
+    folder = make_project(tmp_path_factory.mktemp("tiny") / "project", server.url)
+    return folder, *run_once(folder)
+
+
+def test_every_step_leaves_its_result(finished):
+    folder, work, _made = finished
+    names = [artefact.name for artefact in work.steps.made]
+    assert names == [
+        "vectors",
+        "annotate",
+        "distil",
+        "golden",
+        "interests",
+        "transitions",
+        "models",
+        "controls",
+        "snapshot",
+    ]
+    snapshot = load_snapshot(current(folder / ".palate" / "snapshots"))
+    slate = recommend(snapshot, "u3", n=6)
+    assert len(slate) == 6
+    assert all(item.reasons for item in slate)
+
+
+def test_the_report_is_whole(finished, tmp_path):
+    _, work, made = finished
+    report = report_of(work, made)
+    write_report(tmp_path, report)
+    kept = json.loads((tmp_path / "report.json").read_text())
+    assert {row["model"] for row in kept["comparison"]["rows"]} >= {"sasrec", "ease", "markov", "popularity"}
+    assert {row["knowledge"] for row in kept["controls"]["rows"]} >= {"off", "noise", "permuted", "raw text, no LLM"}
+    assert "<script" in (tmp_path / "report.html").read_text()
+
+
+def test_again_asks_nothing_and_makes_nothing(finished, server):
+    folder, *_ = finished
+    asked = len(server.seen)
+    work, _ = run_once(folder)
+    assert len(server.seen) == asked
+    assert {artefact.state for artefact in work.steps.made} == {"kept"}
+
+
+def test_one_new_question_asks_only_that(finished, server):
+    folder, *_ = finished
+    asked = len(server.seen)
+    path = folder / "attributes" / "moods.yaml"
+    path.write_text(path.read_text() + "- name: odd\n  question: Is this odd?\n")
+    work = Run(Project(folder), Bars(quiet=True))
+    work.asking.annotate(None)
+    new = [question for _, question in server.seen[asked:]]
+    assert len(new) == 16
+    assert all("Is this odd?" in question for question in new)
+
+
+def kept_questions(folder):
+    """The questions whose answers are in the ledger."""
+    path = folder / ".palate" / "ledger.sqlite"
+    if not path.exists():
+        return set()
+    with sqlite3.connect(path, timeout=30) as db:
+        return {json.loads(request)[1][1] for (request,) in db.execute("SELECT request FROM answers")}
+
+
+def test_killed_at_20_random_moments_it_goes_on_and_asks_nothing_twice(tmp_path):
+    """`kill -9` between start and end; what the ledger holds at each death is never asked again."""
+    server = StandIn(delay=0.05)
+    folder = make_project(tmp_path / "project", server.url)
+    command = [sys.executable, "-m", "palate", "run", "--project", str(folder), "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    rng = np.random.default_rng(int(os.environ.get("PALATE_TEST_SEED", "0")))
+    try:
+        kills = 0
+        for moment in rng.uniform(1.0, 9.0, 20):
+            before, kept = len(server.seen), kept_questions(folder)
+            child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            try:
+                _, said = child.communicate(timeout=moment)
+                assert child.returncode == 0, said.decode()
+            except subprocess.TimeoutExpired:
+                os.kill(child.pid, signal.SIGKILL)
+                child.communicate()
+                kills += 1
+            time.sleep(0.06)  # what the stand-in was about to answer
+            again = {question for _, question in server.seen[before:]} & kept
+            assert not again, f"asked again: {again}"
+        kept = kept_questions(folder)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+    finally:
+        server.close()
+    assert kills >= 5
+    assert kept <= kept_questions(folder)
+    snapshots = folder / ".palate" / "snapshots"
+    load_snapshot(current(snapshots))
+    leftovers = [path for path in (folder / ".palate").rglob("*") if path.name.endswith(".tmp")]
+    assert not leftovers
+    assert json.loads((folder / "report.json").read_text())["steps"]
