@@ -29,10 +29,11 @@ from palate.evaluation.ranking import mask_seen, ndcg, top_n
 from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import Checkpoint, State
 from palate.models.sequence_encoder import BATCH, tokens_of
+from palate.models.softmax import CatalogueLoss
 from palate.models.trainer import Batch, Progress, Trainer, TrainerConfig
 
 Counts = npt.NDArray[np.int64]
-IGNORED = -100  # a target that is not scored: cross_entropy's own sign
+IGNORED = -1  # a target that is padding
 
 
 class SasRecConfig(TrainerConfig):
@@ -138,7 +139,13 @@ class SasRec:
             network = Network(dataset.n_items, self.config)
         self._network = network
         windows = _Windows(dataset, self.config)
-        loss = _Loss(network, counts, self.config)
+        config = self.config
+        catalogue = CatalogueLoss(network.table, counts, config.label_smoothing, config.full_softmax, config.negatives)
+
+        def loss(tokens: Tensor, targets: Tensor) -> Tensor:
+            kept = targets != IGNORED
+            return catalogue(network.hidden(tokens)[kept], targets[kept])
+
         held = None if validation is None or not validation.queries else _thin(validation, self.config)
         trainer = Trainer(
             self.name,
@@ -262,35 +269,6 @@ class _Windows:
         for row, window in enumerate(windows):
             tokens[row, : len(window) - 1], targets[row, : len(window) - 1] = window[:-1], window[1:]
         return torch.from_numpy(tokens), torch.from_numpy(targets)
-
-
-class _Loss:
-    """Cross-entropy over the items that occur in training, or over the target and sampled negatives."""
-
-    def __init__(self, network: Network, counts: Counts, config: SasRecConfig) -> None:
-        self.network, self.config = network, config
-        trained = np.flatnonzero(counts)
-        self.trained = torch.from_numpy(trained)
-        self.place = torch.full((len(counts),), IGNORED)
-        self.place[self.trained] = torch.arange(len(trained))
-        self.sampled = len(trained) > config.full_softmax
-
-    def __call__(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        kept = targets != IGNORED
-        states, wanted = self.network.hidden(tokens)[kept], targets[kept]
-        if self.sampled:
-            return self._sampled(states, wanted)
-        logits = states @ self.network.table(self.trained).T
-        return F.cross_entropy(logits, self.place[wanted], label_smoothing=self.config.label_smoothing)
-
-    def _sampled(self, states: Tensor, wanted: Tensor) -> Tensor:
-        """Uniform negatives shared by the step, weighted up to the whole catalogue (Bengio & Senécal 2008)."""
-        drawn = self.trained[torch.randint(len(self.trained), (self.config.negatives,))]
-        rise = float(np.log(len(self.trained) / len(drawn)))
-        others = (states @ self.network.table(drawn).T + rise).masked_fill(drawn[None] == wanted[:, None], -torch.inf)
-        own = (states * self.network.table(wanted)).sum(1, keepdim=True)
-        target = torch.zeros(len(wanted), dtype=torch.long)
-        return F.cross_entropy(torch.cat([own, others], 1), target)
 
 
 def _thin(held: Holdout, config: SasRecConfig) -> Holdout:
