@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader, Undefined
 from markupsafe import Markup
 
 ABSENT = "–"
@@ -58,12 +59,17 @@ def interval(value: object, low: object, high: object, digits: int = 3) -> str:
 
 
 def moment(value: object) -> str:
-    """A time as `2026-11-22 14:03`; numbers are seconds, or microseconds, since the epoch."""
+    """A time as `2026-11-22 14:03`, UTC; numbers are seconds, or microseconds, since the epoch."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return value
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
     number = finite(value)
     if number is None:
-        return ABSENT if value is None else str(value)
+        return ABSENT if value is None or isinstance(value, Undefined) else str(value)
     if abs(number) > 1e11:
         number /= 1e6
     try:
@@ -74,7 +80,7 @@ def moment(value: object) -> str:
 
 def finite(value: object) -> float | None:
     """`value` as a finite float, or None: booleans, text that is no number, NaN and infinity are not figures."""
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool | Undefined) or value is None:
         return None
     try:
         number = float(value)  # type: ignore[arg-type]
@@ -97,16 +103,16 @@ def safe_json(value: object) -> Markup:
 
 def plain(value: Any) -> Any:
     """`value` as what JSON knows: finite numbers, text, lists and maps; times become ISO text, the rest `str`."""
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, Undefined) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    if isinstance(value, float | bool | int | str):
         return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(one) for one in value]
     if hasattr(value, "tolist"):  # NumPy's scalars and arrays
         return plain(value.tolist())
+    if isinstance(value, list | tuple | set):
+        return [plain(one) for one in value]
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
@@ -118,3 +124,17 @@ FILTERS: dict[str, Callable[..., str]] = {
     "moment": moment,
     "safe_json": safe_json,
 }
+
+
+def environment(*packages: str) -> Environment:
+    """Jinja2 over the `templates` folders of packages: everything is escaped, what is missing is an empty text."""
+    loaders = [PackageLoader(package) for package in (*packages, "palate.console")]
+    made = Environment(
+        autoescape=True,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=ChoiceLoader(loaders),
+    )
+    made.filters |= FILTERS
+    return made

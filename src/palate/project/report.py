@@ -1,0 +1,71 @@
+"""The report of a run: `report.json`, a self-contained `report.html`, and the summary for one screen."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from palate.console.words import environment, plain
+from palate.errors import StorageError
+from palate.project.report_summary import summary
+from palate.project.report_view import view
+
+__all__ = ["page", "summary", "write_report"]
+
+ECHARTS = "echarts-6.1.0.min.js"
+
+
+def write_report(folder: Path | str, report: Mapping[str, Any]) -> None:
+    """Write `report.json` and `report.html` into `folder`, each whole or not at all.
+
+    Every key of `report` may be missing: the page then says so in words. Texts are untrusted and escaped.
+
+    Raises:
+        StorageError: Where a file cannot be written.
+    """
+    target = Path(folder)
+    data = json.dumps(plain(report), ensure_ascii=False, indent=1, allow_nan=False)
+    html = page(report)
+    _write(target / "report.json", data + "\n")
+    _write(target / "report.html", html)
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The report as one HTML page with its style, charts and data inside."""
+    template = environment("palate.project").get_template("report.html")
+    return template.render(**view(report), **_static())
+
+
+def _static() -> dict[str, Any]:
+    folder = files("palate.console") / "static"
+    return {
+        "css": Markup((folder / "palate.css").read_text(encoding="utf-8")),  # ours
+        "charts": Markup((folder / "charts.js").read_text(encoding="utf-8")),
+        "echarts": Markup((folder / "vendor" / ECHARTS).read_text(encoding="utf-8")),
+        "echarts_version": ECHARTS.removeprefix("echarts-").removesuffix(".min.js"),
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(
+            "The report could not be written.",
+            where=str(path),
+            got=error.strerror or error,
+            hint="Free some space or choose another folder, then run again: nothing is computed twice.",
+        ) from error
