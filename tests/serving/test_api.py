@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -155,3 +156,10 @@ def test_serving_does_not_load_torch(snapshot_folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_docs_page_loads_nothing_from_elsewhere(client):
+    page = client.get("/docs").text
+    assert "http" not in page.replace("http-equiv", "")
+    for address in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
+        assert client.get(address).status_code == 200

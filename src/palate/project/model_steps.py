@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from palate.knowledge.matrix import filled, label_matrix
 from palate.knowledge.store import write_parquet
 from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import FileCheckpoint
-from palate.project.knowledge_steps import KnowledgeSteps
+from palate.project.knowledge_steps import KnowledgeSteps, read_kind
 from palate.project.steps import Artefact, Detail
 
 # Small grids, searched on validation. What is named in palate.yaml (models) is taken as it stands.
@@ -43,14 +44,20 @@ class ModelSteps:
         self.asking = knowledge
         self.project, self.steps, self.bars = knowledge.project, knowledge.steps, knowledge.bars
 
-    def interests(self, vectors: Artefact) -> Artefact:
-        """`tree.json`: items clustered by vector, balanced by training traffic, named by keywords."""
+    def interests(self, vectors: Artefact, recorded: Artefact | None) -> Artefact:
+        """`tree.json`: items clustered by vector, balanced by training traffic, named by keywords.
+
+        Names are drawn from texts, categories, people's tags and, where there are any, a model's recorded tags.
+        """
         project, config = self.project, self.project.config.interests
 
         def make(folder: Path) -> Detail:
             traffic = project.split.train.item_counts.astype(np.float64)
             tree = build_tree(np.load(vectors.folder / "vectors.npy"), traffic, config)
-            named = name_nodes(tree, self._documents())
+            documents = self._documents(recorded)
+            from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+            named = name_nodes(tree, documents, ENGLISH_STOP_WORDS | self._everywhere(documents))
             save_tree(named, folder / "tree.json")
             heaviest = {}
             for level in range(1, named.depth + 1):
@@ -58,7 +65,12 @@ class ModelSteps:
                 heaviest[f"level {level}"] = float(loads.max() / loads.mean())
             return {"nodes": len(named.nodes), "levels": named.depth, "balance": heaviest}
 
-        inputs = {"vectors": vectors.key, "config": config.model_dump(), "split": self._split_facts()}
+        inputs = {
+            "vectors": vectors.key,
+            "config": config.model_dump(),
+            "split": self._split_facts(),
+            "recorded": recorded and recorded.key,
+        }
         return self.steps.run("interests", inputs, make)
 
     def transitions(self, interests: Artefact) -> Artefact:
@@ -154,16 +166,26 @@ class ModelSteps:
         matrix = filled(*[label_matrix(table, self.project.dataset.item_ids, names) for table in tables])
         return filled(matrix, np.broadcast_to(np.nanmean(matrix, axis=0), matrix.shape))
 
-    def _documents(self) -> list[list[str]]:
+    def _documents(self, recorded: Artefact | None) -> list[list[str]]:
         project, tagged = self.project, {}
+        said = dict(read_kind(recorded, "tag").group_by("entity").agg(pl.col("text").str.join(" ")).iter_rows())
         if project.tags is not None:
             lower = project.tags.select("item_id", pl.col("tag").str.to_lowercase())
             tagged = dict(lower.group_by("item_id").agg(pl.col("tag").unique().sort()).iter_rows())
         rows = project.dataset.items.select("item_id", "title", "text", "categories").iter_rows()
         return [
-            document_tokens(f"{title} {text or ''}", [*(c.lower() for c in categories or []), *tagged.get(item_id, [])])
+            document_tokens(
+                f"{title} {text or ''} {said.get(item_id, '')}",
+                [*(category.lower() for category in categories or []), *tagged.get(item_id, [])],
+            )
             for item_id, title, text, categories in rows
         ]
+
+    def _everywhere(self, documents: list[list[str]]) -> set[str]:
+        """Words of texts that over a third of the items have tell nothing apart; categories were chosen and stay."""
+        counts = Counter(word for document in documents for word in set(document))
+        chosen = {c.lower() for row in self.project.dataset.items["categories"] for c in row if row is not None}
+        return {word for word, count in counts.items() if count > max(50, len(documents) / 3)} - chosen
 
     def _epochs(self) -> Any:
         bar = self.bars.bar("sasrec", "training steps at most")

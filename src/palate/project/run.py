@@ -53,7 +53,7 @@ class Run:
         teachers = [annotated] if recorded is None else [recorded, annotated]
         distilled = self.asking.distil(vectors, teachers)
         golden = self.asking.golden(vectors, self.label_sources(recorded, annotated, distilled))
-        interests = self.using.interests(vectors)
+        interests = self.using.interests(vectors, recorded)
         transitions = self.using.transitions(interests)
         models = self.using.compare()
         controls = self.using.worth(vectors, *self._kinds(teachers, distilled))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from palate import __version__
 from palate.errors import StorageError
 
 Detail = dict[str, Any]
@@ -54,7 +55,7 @@ class Steps:
         Raises:
             StorageError: if the artefact cannot be written.
         """
-        key = digest(inputs)
+        key = digest({"palate": __version__, **inputs})
         folder = self.folder / f"{name}-{key}"
         kept = (folder / _DONE).is_file()
         if self._on_start is not None:
@@ -66,9 +67,6 @@ class Steps:
         artefact = Artefact(name, key, folder, report["seconds"], state, report["detail"])
         self.made.append(artefact)
         return artefact
-
-    def is_made(self, name: str, inputs: Mapping[str, Any]) -> bool:
-        return (self.folder / f"{name}-{digest(inputs)}" / _DONE).is_file()
 
     def sweep(self) -> None:
         """Remove what killed runs left half-made and what older settings made."""

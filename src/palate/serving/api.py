@@ -20,6 +20,7 @@ from palate.data.dataset import IntArray
 from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.serving import describe
+from palate.serving.docs_page import add_docs
 from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.metering import Measured, Meter
 from palate.serving.pipeline import recommend
@@ -59,7 +60,7 @@ def create_app(snapshot_folder: Path, api_key: str | None = None) -> FastAPI:
     """
     snapshot = load_snapshot(current(snapshot_folder))
     _warm(snapshot)
-    app = FastAPI(title="Palate", version=__version__)
+    app = FastAPI(title="Palate", version=__version__, docs_url=None, redoc_url=None)
     app.state.snapshot = snapshot
     app.state.meter = Meter()
     app.add_middleware(Measured, meter=app.state.meter)
@@ -67,6 +68,7 @@ def create_app(snapshot_folder: Path, api_key: str | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.include_router(_routes(snapshot, api_key))
     app.include_router(_health(snapshot, app.state.meter))
+    add_docs(app)
     return app
 
 
