@@ -91,12 +91,14 @@ def tree(nodes: Iterable[Mapping[str, Any]], unit: str = "traffic") -> dict[str,
 
 def _cell(row: Mapping[str, Any], size: str) -> dict[str, Any]:
     # A node nobody visited is still there: it gets a sliver instead of nothing.
+    title = _text(row, "title") or f"Interest {row.get('node')}"
+    told = {part.strip() for part in title.split(",")}
     return {
         "id": str(row.get("node")),
-        "name": _text(row, "title") or f"Interest {row.get('node')}",
+        "name": title,
         "value": max(finite(row.get(size)) or 0.0, 1e-9),
         "n_items": finite(row.get("n_items")),
-        "keywords": [str(word) for word in list(row.get("keywords") or ())[:6]],
+        "keywords": [word for word in map(str, row.get("keywords") or ()) if word not in told][:6],
     }
 
 

@@ -20,6 +20,11 @@ def count(value: object) -> str:
     return ABSENT if number is None else f"{number:,.0f}"
 
 
+def some(value: object, name: str) -> str:
+    """`1 event`, `2,000 events`."""
+    return f"{count(value)} {name}" if finite(value) == 1 else f"{count(value)} {name}s"
+
+
 def score(value: object, digits: int = 3) -> str:
     """0.12345 → `0.123`; small values keep a leading digit: 0.00042 → `0.00042`."""
     number = finite(value)
@@ -62,7 +67,7 @@ def moment(value: object) -> str:
     """A time as `2026-11-22 14:03`, UTC; numbers are seconds, or microseconds, since the epoch."""
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value)
+            return moment(datetime.fromisoformat(value))
         except ValueError:
             return value
     if isinstance(value, datetime):
@@ -118,6 +123,7 @@ def plain(value: Any) -> Any:
 
 FILTERS: dict[str, Callable[..., str]] = {
     "count": count,
+    "some": some,
     "score": score,
     "seconds": seconds,
     "money": money,

@@ -150,7 +150,7 @@
   const timeline = (element, data) => {
     element.style.height = `${70 + data.steps.length * 28}px`;
     const base = shared(element);
-    const worked = (step) => !["cached", "skipped", "unchanged"].includes(step.state);
+    const worked = (step) => !["kept", "cached", "skipped", "unchanged"].includes(step.state);
     const colour = (step) => (step.state === "failed" ? css("--bad") : css(worked(step) ? "--c1" : "--c6"));
     return {
       ...base,
@@ -178,41 +178,48 @@
   };
 
   // A zoomable map: {unit, roots: [{id, name, value, n_items, keywords, children}]}
+  // Dark enough for white text, light or dark page alike.
+  const HUES = ["#0b6e6a", "#a04a18", "#4353a6", "#96406f", "#5b6812", "#4a545e", "#14688f", "#7f5e00", "#6a41a0", "#37703f"];
+  const darker = (hue, share) =>
+    `#${[1, 3, 5].map((at) => Math.round(parseInt(hue.slice(at, at + 2), 16) * (1 - share)).toString(16).padStart(2, "0")).join("")}`;
+  const coloured = (node, hue, share) => ({
+    ...node,
+    // the border of a node with children is the ground of its name
+    itemStyle: node.children
+      ? { color: darker(hue, share), borderColor: darker(hue, 0.35) }
+      : { color: darker(hue, share) },
+    children: node.children?.map((child, at) => coloured(child, hue, (at % 4) * 0.07)),
+  });
   const treemap = (element, data) => {
     const base = shared(element);
-    const border = css("--card");
     const tile = { show: true, color: "#fff", overflow: "truncate", fontSize: 13, lineHeight: 17 };
-    const label = ({ name, data: node }) => {
-      const words = node && !node.children && node.keywords ? `\n${wrap(node.keywords.join(", "), 26)}` : "";
-      return `${wrap(name, 26)}${words}`;
-    };
+    const more = (node) => node.keywords?.length && `\n${wrap(node.keywords.join(", "), 26)}`;
+    const label = ({ name, data: node }) => `${wrap(name, 26)}${(node && !node.children && more(node)) || ""}`;
     return {
       ...base,
-      color: data.colours ?? ["#0b6e6a", "#a94f1c", "#4353a6", "#96406f", "#5f6d12", "#4f5862", "#17709b", "#876400",
-        "#6a41a0", "#3b7246"],
       tooltip: {
         ...base.tooltip,
         formatter: ({ name, value, data: node }) =>
           wrap(name, 44) +
           (node?.n_items == null ? "" : `\n${number(node.n_items)} items`) +
-          (value == null ? "" : `, ${data.unit}: ${number(value)}`) +
+          (node?.id === undefined || value == null ? "" : `, ${data.unit}: ${number(value)}`) +
           (node?.keywords?.length ? `\n${wrap(node.keywords.join(", "), 44)}` : ""),
       },
       series: [{
-        type: "treemap", name: data.name ?? "All", data: data.roots, roam: false, nodeClick: false,
+        type: "treemap", name: data.name ?? "All", roam: false, nodeClick: false,
+        data: data.roots.map((node, at) => coloured(node, HUES[at % HUES.length], 0)),
         left: 0, right: 0, top: 0, bottom: 40, leafDepth: narrow(element) ? 1 : 2, visibleMin: 0,
         breadcrumb: {
           left: 0, bottom: 4, height: 26, emptyItemWidth: 60,
           itemStyle: { color: css("--accent-soft"), borderColor: css("--line"), textStyle: { color: css("--ink") } },
-          emphasis: { itemStyle: { color: css("--line") } },
+          emphasis: { itemStyle: { color: css("--line"), textStyle: { color: css("--ink") } } },
         },
         label: { ...tile, formatter: label, padding: 4 },
-        upperLabel: { ...tile, height: 24, fontWeight: "bold", formatter: ({ name }) => cut(name, 60) },
-        itemStyle: { borderColor: border, gapWidth: 2, borderWidth: 1 },
+        upperLabel: { ...tile, height: 24, fontWeight: "bold", padding: [0, 6], formatter: ({ name }) => cut(name, 60) },
+        itemStyle: { borderColor: css("--card"), gapWidth: 2, borderWidth: 1 },
         levels: [
-          { itemStyle: { borderWidth: 0, gapWidth: 4 }, upperLabel: { show: false } },
-          { itemStyle: { borderWidth: 3, gapWidth: 2 }, colorSaturation: [0.35, 0.6] },
-          { itemStyle: { borderColorSaturation: 0.5, gapWidth: 1 } },
+          { itemStyle: { borderColor: css("--card"), borderWidth: 0, gapWidth: 4 }, upperLabel: { show: false } },
+          { itemStyle: { borderWidth: 2, gapWidth: 1 } },
         ],
       }],
     };
@@ -220,19 +227,24 @@
 
   // What is on screen is said in data-root, for people who cannot see it and for tests.
   const wireMap = (element, chart, data) => {
+    const nodes = new Map();
     const parents = new Map();
     const walk = (node, parent) => {
+      nodes.set(node.id, node);
       parents.set(node.id, parent);
       (node.children ?? []).forEach((child) => walk(child, node));
     };
     data.roots.forEach((node) => walk(node, null));
     const tell = (node) => element.dispatchEvent(new CustomEvent("palate:node", { bubbles: true, detail: node }));
-    chart.on("click", ({ data: node }) => {
-      if (!node || node.id === undefined) return;
+    const enter = (node) => {
       const target = node.children?.length ? node : parents.get(node.id);
       if (target && element.dataset.root !== target.id) {
         chart.dispatchAction({ type: "treemapRootToNode", seriesIndex: 0, targetNodeId: target.id });
       }
+    };
+    chart.on("click", ({ data: node }) => {
+      if (!node || node.id === undefined) return;
+      enter(node);
       tell(node);
     });
     chart.on("treemaproottonode", (event) => {
@@ -240,6 +252,13 @@
       element.dataset.root = parents.has(id) ? id : "";
     });
     element.dataset.root = "";
+    const asked = nodes.get(element.dataset.node);
+    if (!asked) return;
+    const arrive = () => {
+      chart.off("finished", arrive); // going in while the map still grows leaves names of its first state behind
+      enter(asked);
+    };
+    chart.on("finished", arrive);
   };
 
   const kinds = { intervals, bars, timeline, treemap };
