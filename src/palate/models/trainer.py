@@ -21,8 +21,8 @@ class TrainerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(default=40, ge=1, description="most passes over the training events")
-    patience: int = Field(default=4, ge=1, description="epochs without a better validation figure before it stops")
+    epochs: int = Field(default=20, ge=1, description="most passes over the training events")
+    patience: int = Field(default=3, ge=1, description="epochs without a better validation figure before it stops")
     learning_rate: float = Field(default=1e-3, gt=0, description="of AdamW (Loshchilov & Hutter 2019)")
     warmup: int = Field(default=50, ge=0, description="steps in which the learning rate rises from 0")
     weight_decay: float = Field(default=0.0, ge=0, description="of AdamW, on matrices")
