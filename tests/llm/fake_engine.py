@@ -15,6 +15,9 @@ class FakeEngine:
         self.stop_after = stop_after
         self.backwards = backwards
 
+    def close(self) -> None:
+        pass
+
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         order = list(enumerate(requests))
         for done, (index, request) in enumerate(reversed(order) if self.backwards else order):

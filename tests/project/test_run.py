@@ -41,7 +41,9 @@ def run_once(folder):
 @pytest.fixture(scope="module")
 def finished(server, tmp_path_factory):
     folder = make_project(tmp_path_factory.mktemp("tiny") / "project", server.url)
-    return folder, *run_once(folder)
+    work, made = run_once(folder)
+    yield folder, work, made
+    work.project.close()
 
 
 def test_every_step_leaves_its_result(finished):
@@ -78,6 +80,7 @@ def test_again_asks_nothing_and_makes_nothing(finished, server):
     folder, *_ = finished
     asked = len(server.seen)
     work, _ = run_once(folder)
+    work.project.close()
     assert len(server.seen) == asked
     assert {artefact.state for artefact in work.steps.made} == {"kept"}
 
@@ -89,6 +92,7 @@ def test_one_new_question_asks_only_that(finished, server):
     path.write_text(path.read_text() + "- name: odd\n  question: Is this odd?\n")
     work = Run(Project(folder), Bars(quiet=True))
     work.asking.annotate(None)
+    work.project.close()
     new = [question for _, question in server.seen[asked:]]
     assert len(new) == 16
     assert all("Is this odd?" in question for question in new)

@@ -79,6 +79,10 @@ class Engine(Protocol):
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]: ...
 
+    def close(self) -> None:
+        """Give back sockets and memory."""
+        ...
+
 
 class LLM(Protocol):
     """The two batch verbs. Never called while a recommendation is served."""

@@ -15,7 +15,7 @@ from palate.knowledge.distil import distil
 from palate.knowledge.golden import measure, read_golden, truth_matrix
 from palate.knowledge.matrix import label_matrix
 from palate.knowledge.recorded import read_recorded, read_rows
-from palate.knowledge.store import write_parquet
+from palate.knowledge.store import in_schema, write_parquet
 from palate.knowledge.tables import SCHEMA
 from palate.llm.asking import LedgeredLLM
 from palate.llm.encoders import CachedEncoder
@@ -58,7 +58,7 @@ class KnowledgeSteps:
             llm = self.llm("annotate")
             items = sample_items(project.dataset, config.items, self._judged_items(recorded), config.seed)
             labels = annotate(project.dataset, items, project.attributes, llm)
-            write_parquet(labels, folder / "label.parquet")
+            write_parquet(in_schema("label", labels), folder / "label.parquet")
             return {"items": len(items), "labels": labels.height, **vars(llm.spent)}
 
         inputs = {
@@ -97,7 +97,7 @@ class KnowledgeSteps:
             for done, teacher in enumerate(teachers, start=1):
                 labels = pl.read_parquet(teacher.folder / "label.parquet")
                 student = distil(labels, matrix, self.project.dataset.item_ids, config)
-                write_parquet(student, folder / f"{teacher.name}.parquet")
+                write_parquet(in_schema("label", student), folder / f"{teacher.name}.parquet")
                 rows += student.height
                 bar(done, len(teachers))
             return {"students": len(teachers), "labels": rows}

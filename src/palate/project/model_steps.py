@@ -24,15 +24,16 @@ from palate.knowledge.matrix import filled, label_matrix
 from palate.knowledge.store import write_parquet
 from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import FileCheckpoint
+from palate.models.registry import make as make_model
 from palate.project.knowledge_steps import KnowledgeSteps, read_kind
 from palate.project.steps import Artefact, Detail
 
 # Small grids, searched on validation. What is named in palate.yaml (models) is taken as it stands.
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "popularity": [{}],
-    "markov": [{}, {"recent": 5, "decay": 0.7, "window": 3}],
-    "item-knn": [{"neighbours": 100}, {"neighbours": 100, "recent": 10}],
-    "ease": [{"ridge": 200.0, "recent": 20}, {"ridge": 500.0}],
+    "markov": [{}, {"window": 3, "recent": 10, "decay": 0.8}],
+    "item-knn": [{"neighbours": 200}, {"neighbours": 200, "recent": 5}],
+    "ease": [{"ridge": 200.0}, {"ridge": 1000.0, "recent": 5}],
     "sasrec": [{}],
 }
 
@@ -132,7 +133,8 @@ class ModelSteps:
             held = project.config.data
             limit = project.config.controls.queries
             split = split_global_time(project.dataset, held.validation, held.test, max_queries=limit)
-            model = choose_on_validation("ease", [{"ridge": 500.0}], split).model
+            model = make_model("ease", GRIDS["ease"][-1])
+            model.fit(split.train)
             found = worth(model, split.validation, split.test, self._kinds(vectors, kinds, tokens))
             (folder / "worth.json").write_text(json.dumps([asdict(row) for row in found]))
             return {"kinds": len(found), "queries": len(split.test.queries)}

@@ -35,6 +35,12 @@ class Project:
         self.config = config or load_config(folder)
         self.state = folder / ".palate"
 
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("engine", "ledger"):
+            if name in self.__dict__:
+                getattr(self, name).close()
+
     def path(self, path: Path) -> Path:
         return path if path.is_absolute() else self.folder / path
 
