@@ -31,7 +31,7 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
-LONGEST = 500  # characters of a search or an id that are looked up
+LONGEST = 500  # characters of a search
 View = dict[str, Any]
 
 
@@ -119,15 +119,15 @@ class Pages:
     async def failed(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
         words = "There is no such page." if status == HTTPStatus.NOT_FOUND else "This page cannot be shown."
-        return self._page(request, "missing.html", "", {"words": words, "got": request.url.path}, status)
+        return self._page(request, "missing.html", "", {"words": words, "got": request.url.path[:LONGEST]}, status)
 
     def _found(self, request: Request, name: str, area: str, kind: str, view: Callable[[str], View | None]) -> Response:
-        wanted = _asked(request, "id")
+        wanted = request.query_params.get("id", "")
         found = view(wanted)
         return self._missing(request, kind, wanted) if found is None else self._page(request, name, area, found)
 
     def _missing(self, request: Request, kind: str, wanted: str) -> Response:
-        context = {"words": f"This snapshot knows no such {kind}.", "got": wanted or "nothing was asked for"}
+        context = {"words": f"This snapshot knows no such {kind}.", "got": wanted[:LONGEST] or "nothing was asked for"}
         return self._page(request, "missing.html", "", context, HTTPStatus.NOT_FOUND)
 
     def _page(self, request: Request, name: str, area: str, context: View, status: int = HTTPStatus.OK) -> Response:

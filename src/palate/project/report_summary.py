@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from palate.console.words import count, interval, score, seconds
+from palate.console.words import count, finite, interval, score, seconds
 from palate.errors import printable
-from palate.project.report_view import difference, rows_of, section_of, source_means, totals
+from palate.project.report_view import KEPT, difference, reasons_of, rows_of, section_of, source_means, totals
 
 WIDTH = 96
 
@@ -33,7 +33,8 @@ def _line(text: object, style: str = "", limit: int = WIDTH) -> Text:
 def _head(report: Mapping[str, Any]) -> list[RenderableType]:
     data, steps, llm = section_of(report, "data"), rows_of(report, "steps"), rows_of(report, "llm")
     total = totals(steps, llm)
-    slow = sorted(steps, key=lambda step: -float(step.get("seconds") or 0))[:3]
+    ran = [step for step in steps if step.get("state") not in KEPT]
+    slow = sorted(ran, key=lambda step: -(finite(step.get("seconds")) or 0))[:3]
     slowest = ", ".join(f"{step.get('name')} {seconds(step.get('seconds'))}" for step in slow)
     tree = section_of(report, "interests")
     pairs = section_of(tree, "transitions").get("pairs")
@@ -42,7 +43,7 @@ def _head(report: Mapping[str, Any]) -> list[RenderableType]:
     return [
         _line(report.get("title") or "Palate's report", "bold"),
         _line(f"data       {_counts(data)}"),
-        _line(f"time       {seconds(total['seconds'])} in {len(steps)} steps; longest: {slowest or '–'}"),
+        _line(f"time       {seconds(total['seconds'])} in {total['steps'] or 'no steps'}; longest: {slowest or '–'}"),
         _line(f"asked      {count(total['calls'])} calls{cached} · {count(total['tokens'])} tokens{cost}"),
         _line(f"interests  {len(rows_of(tree, 'nodes'))} nodes · {count(pairs)} pairs with a next interest"),
     ]
@@ -115,7 +116,6 @@ def _example(users: list[Mapping[str, Any]]) -> list[RenderableType]:
     user = users[0]
     lines: list[RenderableType] = [Text(), _line(f"For person {user.get('user_id')}", "bold")]
     for item in rows_of(user, "items")[:3]:
-        reasons = item.get("reasons") or ()
-        why = reasons if isinstance(reasons, str) else "; ".join(str(reason) for reason in reasons)
+        why = "; ".join(reasons_of(item))
         lines.append(_line(f"  {printable(item.get('title'), 44)}  ({why})"))
     return lines

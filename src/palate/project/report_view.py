@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from palate.console import charts
-from palate.console.words import count, finite, interval, moment, money
+from palate.console.words import count, finite, interval, moment, money, some
 
 COMMAND = "palate demo"
+KEPT = ("kept", "cached", "skipped", "unchanged")  # states of steps that did not run again
 METRICS = ("auc", "precision", "recall", "f1", "kappa")
 
 
@@ -33,7 +34,7 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "controls": {**controls, "rows": [_metrics(row) for row in rows_of(controls, "rows")]},
         "golden": _golden(golden),
         "interests": _interests(interests),
-        "examples": rows_of(section_of(report, "examples"), "users"),
+        "examples": [_example(user) for user in rows_of(section_of(report, "examples"), "users")],
         "figures": {
             "ndcg": charts.intervals(rows_of(comparison, "rows"), "ndcg", "model", axis="NDCG"),
             "recall": charts.intervals(rows_of(comparison, "rows"), "recall", "model", axis="recall"),
@@ -71,10 +72,13 @@ def _sum(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
 def totals(steps: list[Mapping[str, Any]], llm: list[Mapping[str, Any]]) -> dict[str, Any]:
     tokens = [_sum(llm, "tokens_in"), _sum(llm, "tokens_out")]
     cached, cost = _sum(llm, "cached"), _sum(llm, "cost")
+    ran = [step for step in steps if step.get("state") not in KEPT]
+    kept = len(steps) - len(ran)
     return {
-        "seconds": _sum(steps, "seconds"),
-        "steps": f"{len(steps)} steps" if steps else "",
-        "calls": _sum(llm, "calls"),
+        "seconds": _sum(ran, "seconds") if ran or not steps else 0.0,
+        "steps": some(len(ran), "step") + (f", {kept} more kept" if kept else "") if steps else "",
+        # a row's `calls` are all that the ledger holds; `calls_this_run` are those paid for now
+        "calls": _sum(llm, "calls_this_run" if _sum(llm, "calls_this_run") is not None else "calls"),
         "cached": f"{count(cached)} more from the ledger" if cached else "",
         "tokens": sum(one or 0 for one in tokens) if any(one is not None for one in tokens) else None,
         "cost": "" if cost is None else f"cost: {money(cost)}",
@@ -184,6 +188,17 @@ def _said(value: Any, name: str = "") -> str:
         return lead + " · ".join(_said(one) for one in value)
     number = finite(value) if isinstance(value, float) else None
     return lead + (str(value) if number is None else f"{number:.3g}")
+
+
+def _example(user: Mapping[str, Any]) -> dict[str, Any]:
+    return {**user, "items": [{**item, "reasons": reasons_of(item)} for item in rows_of(user, "items")]}
+
+
+def reasons_of(item: Mapping[str, Any]) -> list[str]:
+    """Reasons as texts, whether they came as texts or as `serving.reasons.Reason`."""
+    reasons = item.get("reasons") or ()
+    found = [reasons] if isinstance(reasons, str) else reasons
+    return [str(getattr(reason, "text", reason)) for reason in found]
 
 
 def section_of(report: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -57,12 +57,15 @@
     axisLine: axisLine(),
     axisLabel: { color: css("--ink"), interval: 0, formatter: (text) => cut(text, narrow(element) ? 15 : 34) },
   });
-  const legend = (names) => ({
+  const legend = (element, names) => ({
     show: names.length > 1,
     data: names,
     top: 0,
     left: 0,
-    type: "scroll",
+    type: narrow(element) ? "plain" : "scroll",
+    orient: narrow(element) ? "vertical" : "horizontal",
+    itemGap: narrow(element) ? 6 : 10,
+    formatter: (name) => cut(name, 44),
     itemWidth: 12,
     itemHeight: 12,
     icon: "circle",
@@ -70,12 +73,14 @@
     pageTextStyle: { color: css("--muted") },
     textStyle: { color: css("--ink") },
   });
-  const frame = (named) => ({ left: 4, right: 24, top: named ? 34 : 10, bottom: 34, containLabel: true });
+  const headroom = (element, series) => (series < 2 ? 10 : narrow(element) ? 16 + 20 * series : 40);
+  const frame = (top) => ({ left: 4, right: 40, top, bottom: 34, containLabel: true });
 
   // Dots with error bars: {axis, categories, series: [{name, points: [[value, low, high] | null]}], reference}
   const intervals = (element, data) => {
     const many = data.series.length;
-    element.style.height = `${80 + data.categories.length * Math.max(26, 14 * many)}px`;
+    const top = headroom(element, many) + (data.reference_label ? 12 : 0);
+    element.style.height = `${top + 46 + data.categories.length * Math.max(26, 14 * many)}px`;
     const dot = (row, of) => (params, api) => {
       const at = api.value(0);
       const band = api.size([0, 1])[1];
@@ -102,7 +107,7 @@
         encode: { x: [1, 2, 3], y: 0 },
         markLine: data.reference == null || row ? undefined : {
           silent: true, symbol: "none", data: [{ xAxis: data.reference }], animation: false,
-          label: { formatter: data.reference_label ?? "", color: css("--muted"), position: "insideEndTop" },
+          label: { formatter: data.reference_label ?? "", color: css("--muted"), position: "start", rotate: 0, distance: 3 },
           lineStyle: { color: css("--muted"), type: "dashed" },
         },
       };
@@ -110,8 +115,8 @@
     const base = shared(element);
     return {
       ...base,
-      legend: legend(data.series.map((one) => one.name)),
-      grid: frame(many > 1),
+      legend: legend(element, data.series.map((one) => one.name)),
+      grid: frame(top),
       xAxis: valueAxis(data.axis, { scale: true, min: data.min, max: data.max }),
       yAxis: rowAxis(element, data.categories),
       tooltip: {
@@ -127,12 +132,13 @@
   // Horizontal bars: {axis, categories, series: [{name, values}], stacked, max}
   const bars = (element, data) => {
     const rows = data.stacked ? 1 : data.series.length;
-    element.style.height = `${80 + data.categories.length * Math.max(26, 13 * rows)}px`;
+    const top = headroom(element, data.series.length);
+    element.style.height = `${top + 46 + data.categories.length * Math.max(26, 13 * rows)}px`;
     const base = shared(element);
     return {
       ...base,
-      legend: legend(data.series.map((one) => one.name)),
-      grid: frame(data.series.length > 1),
+      legend: legend(element, data.series.map((one) => one.name)),
+      grid: frame(top),
       xAxis: valueAxis(data.axis, { min: 0, max: data.max }),
       yAxis: rowAxis(element, data.categories),
       tooltip: {
@@ -154,7 +160,7 @@
     const colour = (step) => (step.state === "failed" ? css("--bad") : css(worked(step) ? "--c1" : "--c6"));
     return {
       ...base,
-      grid: frame(false),
+      grid: frame(10),
       xAxis: valueAxis("seconds", { min: 0 }),
       yAxis: rowAxis(element, data.steps.map((step) => step.name)),
       tooltip: {
