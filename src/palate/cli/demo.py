@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -113,7 +114,7 @@ def _run_all(folder: Path, as_json: bool) -> None:
     if as_json:
         say({"report": str(folder / "report.json"), "snapshot": made.snapshot.detail["name"]}, as_json)
         return
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=110)
     console.print(summary(report))
     console.print(f"\nreport   {folder / 'report.html'}", highlight=False, soft_wrap=True)
     console.print(f"serve    palate serve --project {folder}", highlight=False, soft_wrap=True)

@@ -17,6 +17,8 @@ from palate.serving.snapshot import current, list_snapshots, use
 HostOption = Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")]
 PortOption = Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)]
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 group = typer.Typer(no_args_is_help=True, help="The immutable folders that servers answer from.")
 
 
@@ -58,6 +60,7 @@ def check_port(host: str, port: int) -> None:
 def start_server(snapshots: Path, host: str, port: int) -> None:
     """Serve until stopped."""
     import uvicorn
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
     from threadpoolctl import threadpool_limits
 
     from palate.console.pages import add_console
@@ -65,6 +68,9 @@ def start_server(snapshots: Path, host: str, port: int) -> None:
 
     app = create_app(snapshots, os.environ.get("PALATE_API_KEY"))
     add_console(app, app.state.snapshot)
+    if host in _LOOPBACK:
+        # A page elsewhere whose name is re-bound to this machine must not read people's histories.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
     typer.echo(f"console  http://{host}:{port}/console", err=True)
     typer.echo(f"API      http://{host}:{port}/docs", err=True)
     typer.echo("Stop with Ctrl-C.", err=True)

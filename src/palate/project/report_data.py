@@ -193,7 +193,9 @@ def _examples(run: Run, made: Made) -> list[dict[str, Any]]:
         user_id = snapshot.user_ids[num]
         items = recommend(snapshot, user_id, n=8)
         history = [snapshot.titles[item] for item in snapshot.history(user_id)[-6:]]
-        shown = [{"title": item.title, "source": item.source, "reasons": item.reasons} for item in items]
+        shown = [
+            {"title": item.title, "source": item.source, "reasons": [r.text for r in item.reasons]} for item in items
+        ]
         found.append({"user_id": user_id, "history": history, "items": shown})
     return found
 
