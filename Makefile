@@ -42,6 +42,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/sizes.py
+	$(BIN)/python docs/commands.py --check
 
 format: setup
 	$(BIN)/ruff check --fix .
