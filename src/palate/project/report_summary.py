@@ -115,7 +115,7 @@ def _example(users: list[Mapping[str, Any]]) -> list[RenderableType]:
         return []
     user = users[0]
     lines: list[RenderableType] = [Text(), _line(f"For person {user.get('user_id')}", "bold")]
-    for item in rows_of(user, "items")[:3]:
+    for item in rows_of(user, "items")[:2]:
         why = "; ".join(reasons_of(item))
         lines.append(_line(f"  {printable(item.get('title'), 44)}  ({why})"))
     return lines
