@@ -82,7 +82,7 @@ def _comparison(comparison: Mapping[str, Any]) -> list[RenderableType]:
     split = printable(comparison.get("split") or "", 50)
     table = _table(f"Ranking{', ' + split if split else ''}", "model", "NDCG", "recall", "against best baseline")
     table.title = Text(str(table.title))
-    for row in rows[:7]:
+    for row in rows[:6]:
         table.add_row(_line(row.get("model"), limit=30), _figure(row, "ndcg"), _figure(row, "recall"), difference(row))
     return [Text(), table, *_verdict(comparison)]
 
@@ -115,7 +115,7 @@ def _example(users: list[Mapping[str, Any]]) -> list[RenderableType]:
         return []
     user = users[0]
     lines: list[RenderableType] = [Text(), _line(f"For person {user.get('user_id')}", "bold")]
-    for item in rows_of(user, "items")[:2]:
+    for item in rows_of(user, "items")[:3]:
         why = "; ".join(reasons_of(item))
         lines.append(_line(f"  {printable(item.get('title'), 44)}  ({why})"))
     return lines
