@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -14,8 +14,6 @@ import polars as pl
 from palate.data.dataset import FloatArray
 from palate.knowledge.store import in_schema
 from palate.knowledge.tables import Knowledge
-
-Control = Callable[[Knowledge, int], Knowledge]
 
 
 def off(knowledge: Knowledge, seed: int = 0) -> Knowledge:
@@ -52,6 +50,3 @@ def raw_text(item_ids: Sequence[str], vectors: FloatArray, encoder: str) -> Know
     rows = pl.DataFrame({"entity": list(item_ids), "vector": vectors.tolist()})
     rows = rows.with_columns(name=pl.lit("text"), model=pl.lit(encoder), source=pl.lit("encoder"))
     return Knowledge({"vector": in_schema("vector", rows)})
-
-
-CONTROLS: dict[str, Control] = {"off": off, "noise": noise, "permuted": permuted}

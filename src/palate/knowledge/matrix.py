@@ -9,7 +9,6 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.dataset import FloatArray
-from palate.knowledge.tables import Knowledge
 
 
 def label_matrix(labels: pl.DataFrame, item_ids: Sequence[str], names: Sequence[str]) -> FloatArray:
@@ -34,11 +33,6 @@ def vector_matrix(vectors: pl.DataFrame, item_ids: Sequence[str]) -> FloatArray:
         if entity in numbers:
             matrix[numbers[entity]] = vector
     return matrix
-
-
-def teachers(knowledge: Knowledge) -> list[tuple[str, str]]:
-    """Who gave labels: pairs of (model, source), in order of appearance."""
-    return knowledge.table("label").select("model", "source").unique(maintain_order=True).rows()
 
 
 def filled(first: npt.NDArray[np.float32], *others: npt.NDArray[np.float32]) -> FloatArray:
