@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,34 +17,34 @@ import numpy as np
 
 from palate.data.dataset import FloatArray
 from palate.errors import StorageError
+from palate.llm.ledger_tables import DAY, NANO, book, name_id, pack, pack_answer, prepare, unpack_answer
 from palate.llm.request import Answer, Request
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS answers (
-    key TEXT PRIMARY KEY, model TEXT NOT NULL, engine TEXT NOT NULL, purpose TEXT NOT NULL,
-    entity TEXT NOT NULL, request TEXT NOT NULL, text TEXT NOT NULL, value TEXT, probabilities TEXT,
-    finish_reason TEXT NOT NULL, tokens_in INTEGER NOT NULL, tokens_cached INTEGER NOT NULL,
-    tokens_out INTEGER NOT NULL, seconds REAL NOT NULL, cost REAL NOT NULL, created REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS failures (
-    key TEXT NOT NULL, model TEXT NOT NULL, purpose TEXT NOT NULL, entity TEXT NOT NULL,
-    error TEXT NOT NULL, created REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS vectors (key TEXT PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID;
-"""
-_ANSWER_COLUMNS = (
-    "text, value, probabilities, finish_reason, tokens_in, tokens_cached, tokens_out, seconds, cost, model, engine"
-)
-_COUNTS = ("calls", "tokens_in", "tokens_cached", "tokens_out", "seconds", "cost", "first", "last")
-_TOTALS = ("model", "engine", "purpose", *_COUNTS)
+_COUNTS = ("calls", "failed", "tokens_in", "tokens_cached", "tokens_out", "seconds", "cost", "first", "last")
 _LOOKUP = 500  # keys in one SELECT, below SQLite's limit on variables
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An answer on its way into the ledger, with the request that it belongs to."""
+
+    key: str
+    canonical: str
+    answer: Answer
+    purpose: str = ""
+    entity: str = ""
+
+    @classmethod
+    def of(cls, request: Request, answer: Answer, model: str) -> Entry:
+        canonical = request.canonical(model)
+        return cls(request.key(model), canonical, answer, request.purpose, request.entity)
 
 
 class Ledger:
     """A SQLite file in WAL mode; several processes may use it at once.
 
-    Each `put` is one committed transaction (`synchronous=FULL`): after it returns, neither `kill -9` nor a
-    power cut loses the answer.
+    Each `keep` is one committed transaction (`synchronous=FULL`): after it returns, neither `kill -9` nor a
+    power cut loses an answer. One object may be shared by threads.
 
     Raises:
         StorageError: if the file cannot be opened or written (a full disk, another format).
@@ -49,12 +52,14 @@ class Ledger:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._lock = threading.RLock()
+        self._ids: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._templates: dict[int, tuple[int, bytes]] = {}  # by the purpose's id
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=60.0, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_TABLES)
+            self._db = open_ledger(self.path, "FULL")
+            prepare(self._db)
         except (sqlite3.Error, OSError) as error:
             raise self._broken(error) from error
 
@@ -71,78 +76,121 @@ class Ledger:
 
     def get(self, keys: Iterable[str]) -> dict[str, Answer]:
         """The kept answers among `keys`."""
-        wanted = list(dict.fromkeys(keys))
         found: dict[str, Answer] = {}
-        for start in range(0, len(wanted), _LOOKUP):
-            part = wanted[start : start + _LOOKUP]
-            marks = ",".join("?" * len(part))
-            sql = f"SELECT key, {_ANSWER_COLUMNS} FROM answers WHERE key IN ({marks})"
-            for key, *row in self._run(sql, part):
-                found[key] = _answer(row)
+        columns = "key, answer, model, engine, tokens_in, tokens_cached, tokens_out, seconds, cost"
+        for row in self._lookup(f"SELECT {columns} FROM answers WHERE key IN", [bytes.fromhex(k) for k in keys]):
+            key, said, model, engine, *counts = row
+            found[key.hex()] = unpack_answer(said, counts, self._name(model), self._name(engine))
         return found
 
-    def put(self, key: str, request: Request, answer: Answer) -> None:
-        """Keep an answer. An answer already there stays: what was paid for first is what was used."""
-        row = (
-            key,
-            answer.model,
-            answer.engine,
-            request.purpose,
-            request.entity,
-            json.dumps([[m.role, m.content] for m in request.messages], ensure_ascii=False),
-            answer.text,
-            None if answer.value is None else json.dumps(answer.value, ensure_ascii=False),
-            None if answer.probabilities is None else json.dumps(answer.probabilities),
-            answer.finish_reason,
-            answer.tokens_in,
-            answer.tokens_cached,
-            answer.tokens_out,
-            answer.seconds,
-            answer.cost,
-            time.time(),
-        )
-        self._write(f"INSERT OR IGNORE INTO answers VALUES ({','.join('?' * len(row))})", [row])
+    def keep(self, entries: Sequence[Entry], settle: Callable[[sqlite3.Connection], None] | None = None) -> None:
+        """Keep answers, and failed asks with their cause, in one transaction; `settle` runs inside it.
 
-    def fail(self, key: str, request: Request, model: str, error: str) -> None:
-        """Keep a failed ask with its cause; the next run asks again."""
-        row = (key, model, request.purpose, request.entity, error, time.time())
-        self._write("INSERT INTO failures VALUES (?,?,?,?,?,?)", [row])
+        An answer already there stays: what was paid for first is what was used.
+        """
+        now = time.time()
+        with self._transaction() as db:
+            sums: dict[tuple[int, ...], list[float]] = defaultdict(lambda: [0, 0, 0, 0, 0, 0.0, 0])
+            for entry in entries:
+                answer = entry.answer
+                model, engine, purpose = (self._id(n) for n in (answer.model, answer.engine, entry.purpose))
+                money = round(answer.cost * NANO)
+                counts = (answer.tokens_in, answer.tokens_cached, answer.tokens_out, answer.seconds, money)
+                if answer.error is None:
+                    self._insert(db, entry, (model, engine, purpose), counts, now)
+                else:
+                    values = (bytes.fromhex(entry.key), model, purpose, entry.entity, answer.error, now)
+                    db.execute(f"INSERT INTO failures VALUES (NULL{',?' * 6})", values)
+                figures = sums[int(now // DAY), model, engine, purpose]
+                for place, figure in enumerate((answer.attempts, answer.error is not None, *counts)):
+                    figures[place] += figure
+            for where, figures in sums.items():
+                book(db, where, (*figures, now, now))
+            if settle is not None:
+                settle(db)
+
+    def put(self, request: Request, answer: Answer, model: str) -> None:
+        """Keep one answer."""
+        self.keep([Entry.of(request, answer, model)])
 
     def get_vectors(self, keys: Sequence[str]) -> dict[str, FloatArray]:
-        found: dict[str, FloatArray] = {}
-        for start in range(0, len(keys), _LOOKUP):
-            part = list(keys[start : start + _LOOKUP])
-            marks = ",".join("?" * len(part))
-            for key, blob in self._run(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part):
-                found[key] = np.frombuffer(blob, dtype=np.float32)
-        return found
+        rows = self._lookup("SELECT key, vector FROM vectors WHERE key IN", list(keys))
+        return {key: np.frombuffer(blob, dtype=np.float32) for key, blob in rows}
 
     def put_vectors(self, vectors: dict[str, FloatArray]) -> None:
         rows = [(key, vector.astype(np.float32).tobytes()) for key, vector in vectors.items()]
-        self._write("INSERT OR IGNORE INTO vectors VALUES (?,?)", rows)
+        with self._transaction() as db:
+            db.executemany("INSERT OR IGNORE INTO vectors VALUES (?,?)", rows)
 
-    def totals(self) -> list[dict[str, Any]]:
-        """What was asked, of whom, for how much: one row for each model, engine and purpose."""
-        sql = """SELECT model, engine, purpose, COUNT(*), SUM(tokens_in), SUM(tokens_cached), SUM(tokens_out),
-                 SUM(seconds), SUM(cost), MIN(created), MAX(created)
-                 FROM answers GROUP BY model, engine, purpose ORDER BY model, purpose"""
-        return [dict(zip(_TOTALS, row, strict=True)) for row in self._run(sql, [])]
+    def totals(self, by_day: bool = False) -> list[dict[str, Any]]:
+        """What was asked, of whom, for how much: one row for each model, engine and purpose (and day, ISO, UTC)."""
+        names = (*(("day",) if by_day else ()), "model", "engine", "purpose")
+        keys = ", ".join("date(day * 86400, 'unixepoch')" if n == "day" else f"{n}.name" for n in names)
+        sums = ", ".join(f"{'MIN' if c == 'first' else 'MAX' if c == 'last' else 'SUM'}({c})" for c in _COUNTS)
+        sql = f"""SELECT {keys}, {sums} FROM books JOIN names model ON model.id=books.model
+                  JOIN names engine ON engine.id=books.engine JOIN names purpose ON purpose.id=books.purpose
+                  GROUP BY {", ".join(str(i + 1) for i in range(len(names)))}
+                  ORDER BY {", ".join(str(i + 1) for i in range(len(names)))}"""
+        rows = [dict(zip((*names, *_COUNTS), row, strict=True)) for row in self._run(sql)]
+        return [{**row, "cost": row["cost"] / NANO} for row in rows]
 
     def count(self) -> int:
-        return int(self._run("SELECT COUNT(*) FROM answers", [])[0][0])
+        """Answers kept."""
+        return int(self._run("SELECT COUNT(*) FROM answers")[0][0])
 
-    def _run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def _insert(
+        self, db: sqlite3.Connection, entry: Entry, ids: tuple[int, ...], counts: Sequence[float], now: float
+    ) -> None:
+        number, template = self._template(db, ids[2], entry.canonical)
+        values = (bytes.fromhex(entry.key), *ids, entry.entity, number, pack(entry.canonical.encode(), template))
+        row = (*values, pack_answer(entry.answer), *counts, now)
+        db.execute(f"INSERT OR IGNORE INTO answers VALUES (NULL{',?' * 14})", row)
+
+    def _template(self, db: sqlite3.Connection, purpose: int, canonical: str) -> tuple[int, bytes]:
+        """The first request of a purpose, against which its others are packed."""
+        if purpose not in self._templates:
+            sql = "SELECT id, text FROM templates WHERE purpose=?"
+            row = db.execute(sql, (purpose,)).fetchone()
+            if row is None:
+                db.execute("INSERT INTO templates (purpose, text) VALUES (?,?)", (purpose, canonical.encode()))
+                row = db.execute(sql, (purpose,)).fetchone()
+            self._templates[purpose] = row
+        return self._templates[purpose]
+
+    def _id(self, name: str) -> int:
+        if name not in self._ids:
+            self._ids[name] = name_id(self._db, name)
+        return self._ids[name]
+
+    def _name(self, number: int) -> str:
+        if number not in self._names:
+            self._names[number] = self._run("SELECT name FROM names WHERE id=?", [number])[0][0]
+        return self._names[number]
+
+    def _lookup(self, sql: str, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(keys), _LOOKUP):
+            part = keys[start : start + _LOOKUP]
+            yield from self._run(f"{sql} ({','.join('?' * len(part))})", part)
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
-            return self._db.execute(sql, values).fetchall()
+            with self._lock:
+                return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise self._broken(error) from error
 
-    def _write(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        try:
-            with self._db:
-                self._db.executemany(sql, rows)
-        except sqlite3.Error as error:
-            raise self._broken(error) from error
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                with transaction(self._db):
+                    yield self._db
+            except BaseException as error:
+                self._ids.clear()  # names and templates of a transaction that was undone
+                self._templates.clear()
+                if isinstance(error, sqlite3.Error):
+                    raise self._broken(error) from error
+                raise
 
     def _broken(self, error: Exception) -> StorageError:
         return StorageError(
@@ -153,21 +201,22 @@ class Ledger:
         )
 
 
-def _answer(row: Sequence[Any]) -> Answer:
-    text, value, probabilities, *rest = row
-    names = (
-        "finish_reason",
-        "tokens_in",
-        "tokens_cached",
-        "tokens_out",
-        "seconds",
-        "cost",
-        "model",
-        "engine",
-    )
-    return Answer(
-        text=text,
-        value=None if value is None else json.loads(value),
-        probabilities=None if probabilities is None else tuple(json.loads(probabilities)),
-        **dict(zip(names, rest, strict=True)),
-    )
+def open_ledger(path: Path, synchronous: str) -> sqlite3.Connection:
+    """A connection without implicit transactions. NORMAL survives a killed process but not a power cut."""
+    db = sqlite3.connect(path, timeout=60.0, check_same_thread=False, isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute(f"PRAGMA synchronous={synchronous}")
+    db.execute("PRAGMA cache_size=-65536")
+    return db
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing; waits for other writers at its beginning."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")

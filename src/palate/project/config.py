@@ -52,6 +52,10 @@ class LLMSection(Section):
     price_out: float = Field(default=0.0, ge=0)
     max_calls: int | None = Field(default=None, ge=0)
     """No run makes more calls than this."""
+    max_tokens: int | None = Field(default=None, ge=0)
+    """No run reads and writes more tokens than this."""
+    max_money: float | None = Field(default=None, ge=0)
+    """No run spends more than this, in the currency of the prices."""
 
 
 class AnnotateSection(Section):

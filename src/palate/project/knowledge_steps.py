@@ -33,9 +33,8 @@ class KnowledgeSteps:
         self.project, self.steps, self.bars = project, steps, bars
 
     def llm(self, what: str) -> LedgeredLLM:
-        config = self.project.config.llm
         bar = self.bars.bar(what, "questions")
-        return LedgeredLLM(self.project.engine, self.project.ledger, config.max_calls, bar)
+        return LedgeredLLM(self.project.engine, self.project.ledger, self.project.budget, bar)
 
     def vectors(self) -> Artefact:
         """`vectors.npy` [n_items, d]: the items' texts, encoded."""

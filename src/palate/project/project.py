@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 
@@ -14,6 +15,7 @@ from palate.data.readers import read_dataset
 from palate.data.splits import Split, split_global_time
 from palate.errors import InputError
 from palate.knowledge.attributes import Attribute, load_attributes
+from palate.llm.budget import Budget
 from palate.llm.encoders import Encoder, MiniLMEncoder
 from palate.llm.engines.llama import LlamaEngine
 from palate.llm.engines.openai_http import OpenAIEngine
@@ -104,6 +106,12 @@ class Project:
             price_in=section.price_in,
             price_out=section.price_out,
         )
+
+    @cached_property
+    def budget(self) -> Budget:
+        """Of this run: all that is asked through this project in this process."""
+        section = self.config.llm
+        return Budget(f"run {uuid4().hex}", section.max_calls, section.max_tokens, section.max_money)
 
     @cached_property
     def encoder(self) -> Encoder:
