@@ -54,7 +54,11 @@ def pack(text: bytes, template: bytes) -> bytes:
 
 def unpack(blob: bytes, template: bytes) -> bytes:
     """Raises `zlib.error` where the blob is damaged."""
-    return zlib.decompressobj(-12, zdict=template[:_DICTIONARY]).decompress(blob)
+    swell = zlib.decompressobj(-12, zdict=template[:_DICTIONARY])
+    text = swell.decompress(blob)
+    if not swell.eof:
+        raise zlib.error("cut short")
+    return text
 
 
 def pack_answer(answer: Answer) -> str:
