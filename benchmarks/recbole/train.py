@@ -2,7 +2,7 @@
 
 Runs in the environment of `setup.sh`, without Palate:
 
-    DIR/bin/python benchmarks/recbole/train.py EXPORT/movielens-100k --epochs 30
+    DIR/bin/python benchmarks/recbole/train.py EXPORT/movielens-100k --batch 256
 
 The model, its loss (full softmax), its data augmentation (every prefix of a training sequence is one sample) and
 its training loop are RecBole's own. Ours is only the figure that stops it early: NDCG@10 over the same validation
@@ -145,7 +145,7 @@ class SameRuleTrainer(Trainer):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--patience", type=int, default=3)
     parser.add_argument("--batch", type=int, default=2048, help="RecBole's default is 2048")
     parser.add_argument("--dropout", type=float, default=0.5, help="RecBole's default is 0.5")

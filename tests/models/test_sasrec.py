@@ -67,7 +67,7 @@ def test_learns_a_planted_pattern(full_softmax: int) -> None:
 
 def test_stops_early_and_keeps_the_best_epoch() -> None:
     held = holdout_of(([1, 2, 3], 4), ([5, 6], 7), ([2], 9))
-    config = SMALL.model_copy(update={"epochs": 60, "patience": 2})
+    config = SMALL.model_copy(update={"epochs": 60, "patience": 2, "average": 0.0})
     model = SasRec(config).fit(random_dataset(), validation=held)
     assert len(model.curve) < 60
     assert int(np.argmax(model.curve)) == len(model.curve) - 3

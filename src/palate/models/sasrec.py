@@ -2,7 +2,9 @@
 
 Differences from the paper, each common today: softmax cross-entropy over the catalogue at every position instead of
 one negative and binary cross-entropy (Klenitskiy & Vasilev 2023, arXiv 2309.07602), normalisation before each
-sub-layer, GELU. Input and output share one table of item vectors, as in the paper.
+sub-layer, GELU, and a learned bias of the attention for each distance between two events (Raffel et al. 2020, arXiv
+1910.10683) instead of vectors of absolute places: windows cut a history anywhere, so a place means nothing. Input and
+output share one table of item vectors, as in the paper.
 """
 
 from __future__ import annotations
@@ -63,13 +65,13 @@ class Block(nn.Module):
         self.mix, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
         self.widen, self.narrow = nn.Linear(d, config.widening * d), nn.Linear(config.widening * d, d)
 
-    def forward(self, x: Tensor, future: Tensor) -> Tensor:
-        """`x` [b, t, d]; `future` [t, t] is minus infinity where the column comes after the row."""
-        b, t, d = x.shape
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """`x` [b, t, d]; `bias` [heads, t, t] of the attention, minus infinity where the column comes after the row."""
+        (b, t), d = x.shape[:2], self.out.out_features
         mixed = self.mix(self.before_attention(x)).view(b, t, 3, self.heads, d // self.heads)
         q, k, v = mixed.permute(2, 0, 3, 1, 4)
-        weights = (q @ k.transpose(-1, -2) * (d // self.heads) ** -0.5 + future).softmax(-1)
-        read = (self.dropout(weights) @ v).transpose(1, 2).reshape(b, t, d)
+        weights = (q @ k.transpose(-1, -2) * (d // self.heads) ** -0.5 + bias).softmax(-1)
+        read = (self.dropout(weights) @ v).transpose(1, 2).flatten(2)
         x = x + self.dropout(self.out(read))
         inner = F.gelu(self.widen(self.before_feed(x)))
         return x + self.dropout(self.narrow(inner))  # type: ignore[no-any-return]
@@ -82,30 +84,30 @@ class Network(nn.Module):
         super().__init__()
         self.n_items = n_items
         self.table = nn.Embedding(n_items + 2, config.dimensions)
-        self.positions = nn.Parameter(torch.empty(config.length, config.dimensions))
+        self.distances = nn.Parameter(torch.zeros(config.heads, config.length))  # to attention, by events back
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.last = nn.LayerNorm(config.dimensions)
         self.dropout = nn.Dropout(config.dropout)
         for name, parameter in self.named_parameters():
-            if parameter.dim() > 1:
+            if parameter.dim() > 1 and name != "distances":
                 nn.init.normal_(parameter, std=0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """[b, t] to [b, t, d]. Padding lies behind the events, so that causality alone hides it."""
-        t = tokens.shape[1]
-        order = torch.arange(t, device=tokens.device)
-        future = torch.where(order[None, :] > order[:, None], -torch.inf, 0.0)
-        x = self.dropout(self.table(tokens) + self.positions[:t])
+        order = torch.arange(tokens.shape[1], device=tokens.device)
+        back = order[:, None] - order[None, :]
+        bias = torch.where(back < 0, -torch.inf, self.distances[:, back.clamp(min=0)])
+        x = self.dropout(self.table(tokens))
         for block in self.blocks:
-            x = block(x, future)
+            x = block(x, bias)
         return self.last(x)  # type: ignore[no-any-return]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[b, t] to the state at each last event, [b, d]."""
         ends = (tokens != self.n_items).sum(1) - 1
-        index = ends[:, None, None].expand(-1, 1, self.positions.shape[1])
+        index = ends[:, None, None].expand(-1, 1, self.table.embedding_dim)
         return self.hidden(tokens).gather(1, index)[:, 0]
 
 
@@ -152,7 +154,7 @@ class SasRec:
             network,
             windows,
             loss,
-            None if held is None else lambda: self._ndcg(held),
+            None if held is None else lambda: self._judged(held, counts),
             self.config,
             _key(self.config, dataset, held),
             self.checkpoint,
@@ -226,6 +228,10 @@ class SasRec:
         if self._network is None:
             raise PalateError("The model has not been fitted", where=self.name, hint="call fit first")
         return self._network
+
+    def _judged(self, held: Holdout, counts: Counts) -> float:
+        _fill_unseen(self._fitted(), counts)  # as the finished model has them
+        return self._ndcg(held)
 
     def _ndcg(self, held: Holdout) -> float:
         total = 0.0

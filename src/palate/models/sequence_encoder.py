@@ -73,8 +73,9 @@ class OnnxSequenceEncoder:
 
     def encode(self, queries: Sequence[Query]) -> FloatArray:
         """Query vectors [q, d], float32; their inner products with the item vectors are the scores."""
-        parts = [self._encode(queries[i : i + BATCH]) for i in range(0, max(len(queries), 1), BATCH)]
-        return np.concatenate(parts)
+        if not queries:
+            return np.zeros((0, int(self._session.get_outputs()[0].shape[1])), dtype=np.float32)
+        return np.concatenate([self._encode(queries[i : i + BATCH]) for i in range(0, len(queries), BATCH)])
 
     def _encode(self, queries: Sequence[Query]) -> FloatArray:
         tokens = tokens_of(queries, self.max_length, self.n_items)

@@ -27,6 +27,9 @@ class TrainerConfig(BaseModel):
     warmup: int = Field(default=50, ge=0, description="steps in which the learning rate rises from 0")
     weight_decay: float = Field(default=0.0, ge=0, description="of AdamW, on matrices")
     clip: float = Field(default=5.0, gt=0, description="greatest norm of the gradient of a step")
+    average: float = Field(
+        default=0.998, ge=0, lt=1, description="share of the past in the moving average of weights; 0: none is taken"
+    )
     seed: int = Field(default=0, description="of initial weights, order of batches and dropout")
     threads: int | None = Field(default=None, ge=1, description="of torch in this process; None leaves them be")
 
@@ -43,6 +46,8 @@ class Course:
 
 class Trainer:
     """Trains `network` and leaves it with the weights of the best epoch (the last one without `validate`).
+
+    What is judged and kept is the moving average of the weights over the steps (Polyak & Juditsky 1992).
 
     The random numbers of an epoch depend on the seed and the epoch alone, so that a run that was killed and goes
     on from its checkpoint ends with the very weights of a run that was not.
@@ -77,6 +82,7 @@ class Trainer:
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         self.best: dict[str, Tensor] = _copy(network)
+        self.mean: dict[str, Tensor] = _copy(network)
         self.course = Course()
         self.steps = 0
 
@@ -108,12 +114,19 @@ class Trainer:
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
             self.optimizer.step()
+            self._average()
             self._report(done, len(batches), loss)
 
     def _set_rate(self) -> None:
         share = min(1.0, self.steps / self.config.warmup) if self.config.warmup else 1.0
         for group in self.optimizer.param_groups:
             group["lr"] = share * self.config.learning_rate
+
+    def _average(self) -> None:
+        """At first over fewer steps, so that the random weights of the beginning are soon forgotten."""
+        past = min(self.config.average, self.steps / (self.steps + 10)) if self.config.average else 0.0
+        for name, weight in self.network.state_dict().items():
+            self.mean[name].lerp_(weight, 1 - past)
 
     def _report(self, done: int, steps: int, loss: Tensor) -> None:
         if self.on_progress is None:
@@ -127,16 +140,20 @@ class Trainer:
     def _judge(self) -> None:
         course = self.course
         self.network.eval()
+        latest = _copy(self.network)
+        self.network.load_state_dict(self.mean)
         figure = float(course.epoch) if self.validate is None else self.validate()
         course.curve.append(figure)
         if figure > course.best:
             course.best, course.stale, self.best = figure, 0, _copy(self.network)
         else:
             course.stale += 1
+        self.network.load_state_dict(latest)
 
     def _state(self) -> State:
         arrays = {f"network/{name}": t.numpy() for name, t in _copy(self.network).items()}
         arrays |= {f"best/{name}": t.numpy() for name, t in self.best.items()}
+        arrays |= {f"mean/{name}": t.numpy() for name, t in self.mean.items()}
         for number, slots in self.optimizer.state_dict()["state"].items():
             arrays |= {f"adam/{number}/{name}": t.numpy() for name, t in slots.items()}
         facts = {"key": self.key, "steps": self.steps, **vars(self.course)}
@@ -147,7 +164,7 @@ class Trainer:
         if state is None or state.facts.get("key") != self.key:
             return
         self.network.load_state_dict(_part(state, "network/"))
-        self.best = _part(state, "best/")
+        self.best, self.mean = _part(state, "best/"), _part(state, "mean/")
         slots: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(state, "adam/").items():
             number, slot = name.split("/")
