@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from tiny_project import StandIn, make_project
 
+from palate.llm.ledger_tools import records
 from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.report import write_report
@@ -33,21 +33,19 @@ def server():
 
 
 def run_once(folder):
-    work = Run(Project(folder), Bars(quiet=True))
-    made = work.all()
-    return work, made
+    return Run(Project(folder), Bars(quiet=True)).all()
 
 
 @pytest.fixture(scope="module")
 def finished(server, tmp_path_factory):
     folder = make_project(tmp_path_factory.mktemp("tiny") / "project", server.url)
-    work, made = run_once(folder)
-    yield folder, work, made
+    work = run_once(folder)
+    yield folder, work
     work.project.close()
 
 
 def test_every_step_leaves_its_result(finished):
-    folder, work, _made = finished
+    folder, work = finished
     names = [artefact.name for artefact in work.steps.made]
     assert names == [
         "vectors",
@@ -67,8 +65,8 @@ def test_every_step_leaves_its_result(finished):
 
 
 def test_the_report_is_whole(finished, tmp_path):
-    _, work, made = finished
-    report = report_of(work, made)
+    _, work = finished
+    report = report_of(work)
     write_report(tmp_path, report)
     kept = json.loads((tmp_path / "report.json").read_text())
     assert {row["model"] for row in kept["comparison"]["rows"]} >= {"sasrec", "ease", "markov", "popularity"}
@@ -77,21 +75,21 @@ def test_the_report_is_whole(finished, tmp_path):
 
 
 def test_again_asks_nothing_and_makes_nothing(finished, server):
-    folder, *_ = finished
+    folder, _ = finished
     asked = len(server.seen)
-    work, _ = run_once(folder)
+    work = run_once(folder)
     work.project.close()
     assert len(server.seen) == asked
     assert {artefact.state for artefact in work.steps.made} == {"kept"}
 
 
 def test_one_new_question_asks_only_that(finished, server):
-    folder, *_ = finished
+    folder, _ = finished
     asked = len(server.seen)
     path = folder / "attributes" / "moods.yaml"
     path.write_text(path.read_text() + "- name: odd\n  question: Is this odd?\n")
     work = Run(Project(folder), Bars(quiet=True))
-    work.asking.annotate(None)
+    assert work.annotate.state == "made"
     work.project.close()
     new = [question for _, question in server.seen[asked:]]
     assert len(new) == 16
@@ -103,8 +101,7 @@ def kept_questions(folder):
     path = folder / ".palate" / "ledger.sqlite"
     if not path.exists():
         return set()
-    with sqlite3.connect(path, timeout=30) as db:
-        return {json.loads(request)[1][1] for (request,) in db.execute("SELECT request FROM answers")}
+    return {json.loads(row["request"])["messages"][1][1] for row in records(path)}
 
 
 def test_killed_at_20_random_moments_it_goes_on_and_asks_nothing_twice(tmp_path):

@@ -75,13 +75,16 @@ def init(
 
 
 def run(
+    steps: Annotated[
+        list[str] | None, typer.Argument(help="Only these steps and what they read; all by default.")
+    ] = None,
     project: ProjectOption = Path(),
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would run and what it would ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run every step of a project; what has not changed is kept. Writes report.html and report.json.
 
-    Example: `palate run --project my-feed --plan`
+    Example: `palate run annotate golden --project my-feed`
     """
     if plan:
         opened = Project(project)
@@ -102,17 +105,23 @@ def run(
             as_json,
         )
         return
-    _run_all(project, as_json)
+    if not steps:
+        _run_all(project, as_json)
+        return
+    work, bars = open_run(project, quiet=as_json)
+    with bars.shown():
+        made = work.some(steps)
+    say({artefact.name: f"{artefact.state}, {artefact.folder}" for artefact in made}, as_json)
 
 
 def _run_all(folder: Path, as_json: bool) -> None:
     work, bars = open_run(folder, quiet=as_json)
     with bars.shown():
-        made = work.all()
-    report = report_of(work, made)
+        work.all()
+    report = report_of(work)
     write_report(folder, report)
     if as_json:
-        say({"report": str(folder / "report.json"), "snapshot": made.snapshot.detail["name"]}, as_json)
+        say({"report": str(folder / "report.json"), "snapshot": work.snapshot.detail["name"]}, as_json)
         return
     console = Console() if sys.stdout.isatty() else Console(width=110)
     console.print(summary(report))

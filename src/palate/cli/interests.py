@@ -28,7 +28,7 @@ def build(project: ProjectOption = Path(), as_json: JsonOption = False) -> None:
     """
     run, bars = open_run(project, as_json)
     with bars.shown():
-        made = run.using.interests(run.asking.vectors(), run.asking.recorded())
+        made = run.interests
     if as_json:
         say({"tree": str(made.folder / "tree.json"), **made.detail}, as_json)
         return
@@ -48,7 +48,6 @@ def transitions(project: ProjectOption = Path(), as_json: JsonOption = False) ->
     """
     run, bars = open_run(project, as_json)
     with bars.shown():
-        tree = run.using.interests(run.asking.vectors(), run.asking.recorded())
-        made = run.using.transitions(tree)
+        made = run.transitions
     path = made.folder / "transitions.parquet"
     say({"table": str(path), "rows": pl.read_parquet(path).height, **made.detail}, as_json)

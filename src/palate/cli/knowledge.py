@@ -33,7 +33,7 @@ def annotate(project: ProjectOption = Path(), as_json: JsonOption = False) -> No
     """
     run, bars = open_run(project, as_json)
     with bars.shown():
-        made = run.asking.annotate(run.asking.recorded())
+        made = run.annotate
     say({"labels": str(made.folder / "label.parquet"), **made.detail}, as_json)
 
 
@@ -44,9 +44,7 @@ def distill(project: ProjectOption = Path(), as_json: JsonOption = False) -> Non
     """
     run, bars = open_run(project, as_json)
     with bars.shown():
-        recorded, vectors = run.asking.recorded(), run.asking.vectors()
-        annotated = run.asking.annotate(recorded)
-        made = run.asking.distil(vectors, [annotated] if recorded is None else [recorded, annotated])
+        made = run.distil
     say({"folder": str(made.folder), **made.detail}, as_json)
 
 
@@ -57,10 +55,7 @@ def golden(project: ProjectOption = Path(), as_json: JsonOption = False) -> None
     """
     run, bars = open_run(project, as_json)
     with bars.shown():
-        recorded, vectors = run.asking.recorded(), run.asking.vectors()
-        annotated = run.asking.annotate(recorded)
-        distilled = run.asking.distil(vectors, [annotated] if recorded is None else [recorded, annotated])
-        made = run.asking.golden(vectors, run.label_sources(recorded, annotated, distilled))
+        made = run.golden
     rows = json.loads((made.folder / "golden.json").read_text())
     if as_json:
         typer.echo(json.dumps(rows))

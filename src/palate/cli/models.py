@@ -23,7 +23,7 @@ def compare(project: ProjectOption = Path(), as_json: JsonOption = False) -> Non
     """
     run, bars = open_run(project, as_json)
     with bars.shown():
-        made = run.using.compare()
+        made = run.models
     found = json.loads((made.folder / "comparison.json").read_text())
     if as_json:
         typer.echo(json.dumps(found))

@@ -6,9 +6,11 @@ import json
 import sqlite3
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +87,9 @@ def export(path: Path, out: Path) -> int:
     fields |= {"seconds": pa.float64(), "cost": pa.float64(), "created": pa.timestamp("us", tz="UTC")}
     schema, partial, n = pa.schema(list(fields.items())), out.with_name(f".partial-{out.name}"), 0
     try:
-        with closing(sqlite3.connect(path)) as db, pq.ParquetWriter(partial, schema) as writer:
-            rows = db.execute(_ROWS)
-            while part := [_record(row) for row in rows.fetchmany(_PART)]:
+        with pq.ParquetWriter(partial, schema) as writer:
+            rows = records(path)
+            while part := list(islice(rows, _PART)):
                 writer.write_table(pa.Table.from_pylist(part, schema=schema))
                 n += len(part)
         partial.replace(out)
@@ -98,6 +100,14 @@ def export(path: Path, out: Path) -> int:
     finally:
         partial.unlink(missing_ok=True)
     return n
+
+
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """All answers with their requests, one after the other, as `export` writes them."""
+    _existing(path)
+    with closing(sqlite3.connect(path, timeout=60)) as db:
+        for row in db.execute(_ROWS):
+            yield _record(row)
 
 
 def prune(

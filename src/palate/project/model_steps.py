@@ -19,8 +19,8 @@ from palate.experiments.worth import worth
 from palate.interests.names import document_tokens, name_nodes
 from palate.interests.transitions import ask_transitions, spread
 from palate.interests.tree import InterestTree, build_tree, load_tree, save_tree
-from palate.knowledge.controls import noise, permuted
-from palate.knowledge.matrix import filled, label_matrix
+from palate.knowledge.controls import noise, permuted, raw_text
+from palate.knowledge.matrix import filled, label_matrix, vector_matrix
 from palate.knowledge.store import write_parquet
 from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import FileCheckpoint
@@ -159,7 +159,8 @@ class ModelSteps:
         )
         for control in (noise, permuted):
             result[control.__name__] = (self._matrix([control(first, 0).table("label")]), 0)
-        result["raw text, no LLM"] = (np.load(vectors.folder / "vectors.npy"), 0)
+        raw = raw_text(ids, np.load(vectors.folder / "vectors.npy"), self.project.encoder.name)
+        result["raw text, no LLM"] = (vector_matrix(raw.table("vector"), ids), 0)
         return result
 
     def _matrix(self, tables: list[pl.DataFrame]) -> FloatArray:

@@ -14,7 +14,7 @@ import polars as pl
 from palate.knowledge.golden import MIN_POSITIVES
 from palate.project.knowledge_steps import ZERO_SHOT
 from palate.project.model_steps import tree_of
-from palate.project.run import Made, Run
+from palate.project.run import Run
 from palate.serving.load import load_snapshot
 from palate.serving.pipeline import recommend
 
@@ -26,7 +26,7 @@ _DEFINITIONS = (
 )
 
 
-def report_of(run: Run, made: Made) -> dict[str, Any]:
+def report_of(run: Run) -> dict[str, Any]:
     """All sections that `project.report` shows."""
     return {
         "title": f"Palate: {run.project.folder.resolve().name}",
@@ -36,11 +36,11 @@ def report_of(run: Run, made: Made) -> dict[str, Any]:
             {"name": a.name, "seconds": a.seconds, "state": a.state, "detail": _words(a.detail)} for a in run.steps.made
         ],
         "llm": _llm(run),
-        "golden": _golden(run, made),
-        "comparison": _comparison(json.loads((made.models.folder / "comparison.json").read_text())),
-        "controls": _controls(json.loads((made.controls.folder / "worth.json").read_text())),
-        "interests": _interests(made),
-        "examples": {"users": _examples(run, made)},
+        "golden": _golden(run),
+        "comparison": _comparison(json.loads((run.models.folder / "comparison.json").read_text())),
+        "controls": _controls(json.loads((run.controls.folder / "worth.json").read_text())),
+        "interests": _interests(run),
+        "examples": {"users": _examples(run)},
         "memory_mb": {"this process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024},
         "notes": _notes(run),
     }
@@ -69,10 +69,10 @@ def _llm(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def _golden(run: Run, made: Made) -> dict[str, Any]:
-    rows = json.loads((made.golden.folder / "golden.json").read_text())
+def _golden(run: Run) -> dict[str, Any]:
+    rows = json.loads((run.golden.folder / "golden.json").read_text())
     per_attribute = [row for row in rows if row["attribute"] != "all"]
-    judged = made.golden.detail["judged_items"]
+    judged = run.golden.detail["judged_items"]
     return {
         "rows": per_attribute,
         "threshold_note": "Thresholds for precision, recall, F1 and kappa maximise F1 on the other half of the items.",
@@ -150,8 +150,8 @@ def _worth_verdict(rows: list[dict[str, Any]]) -> str:
     return "EASE with knowledge. " + "; ".join(said) + "."
 
 
-def _interests(made: Made) -> dict[str, Any]:
-    tree = tree_of(made.interests)
+def _interests(run: Run) -> dict[str, Any]:
+    tree = tree_of(run.interests)
     nodes = [
         {
             "node": node.node,
@@ -164,7 +164,7 @@ def _interests(made: Made) -> dict[str, Any]:
         }
         for node in tree.nodes
     ]
-    table = pl.read_parquet(made.transitions.folder / "transitions.parquet")
+    table = pl.read_parquet(run.transitions.folder / "transitions.parquet")
     title = {node.node: node.title for node in tree.nodes}
     counts = Counter(table["next_node"].to_list())
     examples = [
@@ -174,7 +174,7 @@ def _interests(made: Made) -> dict[str, Any]:
     return {
         "levels": tree.depth,
         "nodes": nodes,
-        "balance": {f"heaviest over mean, {name}": value for name, value in made.interests.detail["balance"].items()},
+        "balance": {f"heaviest over mean, {name}": value for name, value in run.interests.detail["balance"].items()},
         "transitions": {
             "pairs": table.height,
             "distinct_next": len(counts),
@@ -184,8 +184,8 @@ def _interests(made: Made) -> dict[str, Any]:
     }
 
 
-def _examples(run: Run, made: Made) -> list[dict[str, Any]]:
-    snapshot = load_snapshot(run.project.state / "snapshots" / made.snapshot.detail["name"])
+def _examples(run: Run) -> list[dict[str, Any]]:
+    snapshot = load_snapshot(run.project.state / "snapshots" / run.snapshot.detail["name"])
     counts = np.diff(snapshot.histories.offsets)
     people = [int(num) for num in np.argsort(np.abs(counts - 40), kind="stable")[:2]]
     found = []

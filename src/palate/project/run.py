@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from palate.errors import InputError
 from palate.knowledge.matrix import filled, label_matrix
 from palate.knowledge.store import KnowledgeStore
 from palate.knowledge.tables import Knowledge
@@ -20,56 +22,106 @@ from palate.project.project import Project
 from palate.project.steps import Artefact, Detail, Steps
 from palate.serving.snapshot import SnapshotParts, build_snapshot, use
 
-
-@dataclass(frozen=True)
-class Made:
-    """The artefacts of a whole run."""
-
-    vectors: Artefact
-    recorded: Artefact | None
-    annotate: Artefact
-    distil: Artefact
-    golden: Artefact
-    interests: Artefact
-    transitions: Artefact
-    models: Artefact
-    controls: Artefact
-    snapshot: Artefact
+STEPS = (
+    "recorded",
+    "vectors",
+    "annotate",
+    "distil",
+    "golden",
+    "interests",
+    "transitions",
+    "models",
+    "controls",
+    "snapshot",
+)
+_SERVED = ("vectors", "recorded", "annotate", "distil", "interests", "transitions", "models", "controls")
 
 
 class Run:
-    """All steps of a project. What has not changed since the last run is kept."""
+    """The steps of a project, each a property that makes what it reads first. What has not changed is kept."""
 
     def __init__(self, project: Project, bars: Bars) -> None:
         self.project = project
         self.steps = Steps(project.state / "steps", bars.step)
-        self.asking = KnowledgeSteps(project, self.steps, bars)
-        self.using = ModelSteps(self.asking)
+        self._asking = KnowledgeSteps(project, self.steps, bars)
+        self._using = ModelSteps(self._asking)
 
-    def all(self) -> Made:
-        recorded = self.asking.recorded()
-        vectors = self.asking.vectors()
-        annotated = self.asking.annotate(recorded)
-        teachers = [annotated] if recorded is None else [recorded, annotated]
-        distilled = self.asking.distil(vectors, teachers)
-        golden = self.asking.golden(vectors, self.label_sources(recorded, annotated, distilled))
-        interests = self.using.interests(vectors, recorded)
-        transitions = self.using.transitions(interests)
-        models = self.using.compare()
-        controls = self.using.worth(vectors, *self._kinds(teachers, distilled))
-        parts = (vectors, recorded, annotated, distilled, golden, interests, transitions, models, controls)
-        snapshot = self._snapshot(*parts)
+    def all(self) -> Run:
+        """Make every step, and remove what older settings left."""
+        self.some(STEPS)
         self.steps.sweep()
-        return Made(*parts, snapshot)
+        return self
 
-    def label_sources(self, recorded: Artefact | None, annotated: Artefact, distilled: Artefact) -> dict[str, Path]:
-        """Who labelled, in the order of the report: each teacher and its student."""
+    def some(self, steps: Sequence[str]) -> list[Artefact]:
+        """Make these steps and what they read.
+
+        Raises:
+            InputError: An unknown step.
+        """
+        unknown = sorted(set(steps) - set(STEPS))
+        if unknown:
+            raise InputError("There is no such step.", got=", ".join(unknown), allowed=", ".join(STEPS))
+        return [made for made in (getattr(self, step) for step in steps) if made is not None]
+
+    @cached_property
+    def recorded(self) -> Artefact | None:
+        return self._asking.recorded()
+
+    @cached_property
+    def vectors(self) -> Artefact:
+        return self._asking.vectors()
+
+    @cached_property
+    def annotate(self) -> Artefact:
+        return self._asking.annotate(self.recorded)
+
+    @cached_property
+    def distil(self) -> Artefact:
+        return self._asking.distil(self.vectors, self.teachers)
+
+    @cached_property
+    def golden(self) -> Artefact:
+        return self._asking.golden(self.vectors, self._label_sources())
+
+    @cached_property
+    def interests(self) -> Artefact:
+        return self._using.interests(self.vectors, self.recorded)
+
+    @cached_property
+    def transitions(self) -> Artefact:
+        return self._using.transitions(self.interests)
+
+    @cached_property
+    def models(self) -> Artefact:
+        return self._using.compare()
+
+    @cached_property
+    def controls(self) -> Artefact:
+        return self._using.worth(self.vectors, *self._kinds())
+
+    @cached_property
+    def snapshot(self) -> Artefact:
+        folder = self.project.state / "snapshots"
+        inputs = {
+            "made": [made and made.key for made in (getattr(self, step) for step in _SERVED)],
+            "verb": self.project.config.verb,
+        }
+        artefact = self.steps.run("snapshot", inputs, self._make_snapshot)
+        use(folder, artefact.detail["name"])
+        return artefact
+
+    @property
+    def teachers(self) -> list[Artefact]:
+        """Who labelled items, the strongest first."""
+        return [self.annotate] if self.recorded is None else [self.recorded, self.annotate]
+
+    def _label_sources(self) -> dict[str, Path]:
+        """Label files in the order of the report: each teacher and its student."""
         sources = {}
-        for teacher in (recorded, annotated):
-            if teacher is not None:
-                name = self._teacher(teacher)
-                sources[name] = teacher.folder / "label.parquet"
-                sources[f"student of {name}"] = distilled.folder / f"{teacher.name}.parquet"
+        for teacher in self.teachers:
+            name = self._teacher(teacher)
+            sources[name] = teacher.folder / "label.parquet"
+            sources[f"student of {name}"] = self.distil.folder / f"{teacher.name}.parquet"
         return sources
 
     def _teacher(self, artefact: Artefact) -> str:
@@ -77,14 +129,12 @@ class Run:
             return f"{artefact.detail['model']}, recorded"
         return f"{self.project.engine.model}, asked here"
 
-    def _kinds(
-        self, teachers: list[Artefact], distilled: Artefact
-    ) -> tuple[dict[str, list[Path]], dict[str, int | None]]:
+    def _kinds(self) -> tuple[dict[str, list[Path]], dict[str, int | None]]:
         """Label files of each teacher with its student behind it, and the tokens they cost (None: unknown)."""
         kinds, tokens = {}, {}
-        for teacher in teachers:
+        for teacher in self.teachers:
             name = f"labels of {self._teacher(teacher)}"
-            kinds[name] = [teacher.folder / "label.parquet", distilled.folder / f"{teacher.name}.parquet"]
+            kinds[name] = [teacher.folder / "label.parquet", self.distil.folder / f"{teacher.name}.parquet"]
             tokens[name] = self.tokens("annotate") if teacher.name == "annotate" else None
         return kinds, tokens
 
@@ -92,78 +142,55 @@ class Run:
         totals = [row for row in self.project.ledger.totals() if row["purpose"] == purpose]
         return sum(row["tokens_in"] + row["tokens_out"] for row in totals)
 
-    def _snapshot(
-        self,
-        vectors: Artefact,
-        recorded: Artefact | None,
-        annotated: Artefact,
-        distilled: Artefact,
-        golden: Artefact,
-        interests: Artefact,
-        transitions: Artefact,
-        models: Artefact,
-        controls: Artefact,
-    ) -> Artefact:
-        folder = self.project.state / "snapshots"
-        best = recorded or annotated
+    def _make_snapshot(self, step: Path) -> Detail:
+        project, dataset, models = self.project, self.project.dataset, self.models.folder
+        attributes, labelled_by = self._attributes()
+        parts = SnapshotParts(
+            items=dataset.items,
+            item_vectors=np.load(models / "item_vectors.npy"),
+            tree=tree_of(self.interests),
+            popularity=dataset.item_counts,
+            histories=dataset.histories,
+            user_ids=dataset.user_ids,
+            attributes=attributes,
+            thresholds={name: _threshold(values) for name, values in attributes.items()},
+            attribute_models=dict.fromkeys(attributes, labelled_by),
+            transitions=pl.read_parquet(self.transitions.folder / "transitions.parquet"),
+            explore_level=project.config.interests.level,
+            knowledge=self._knowledge(),
+            encoder=models / "encoder.onnx",
+            max_length=json.loads((models / "length.json").read_text()),
+            models={"sequence": "sasrec", "transitions": project.engine.model, "attributes": labelled_by},
+            verb=project.config.verb,
+            run=self._run_facts(),
+        )
+        path = build_snapshot(project.state / "snapshots", parts)
+        (step / "name").write_text(path.name)
+        return {"name": path.name, "megabytes": sum(f.stat().st_size for f in path.iterdir()) / 1e6}
 
-        def make(step: Path) -> Detail:
-            knowledge = self._knowledge(recorded, annotated, distilled)
-            attributes, labelled_by = self._attributes(best, distilled)
-            project, dataset = self.project, self.project.dataset
-            path = build_snapshot(
-                folder,
-                SnapshotParts(
-                    items=dataset.items,
-                    item_vectors=np.load(models.folder / "item_vectors.npy"),
-                    tree=tree_of(interests),
-                    popularity=dataset.item_counts,
-                    histories=dataset.histories,
-                    user_ids=dataset.user_ids,
-                    attributes=attributes,
-                    thresholds={name: _threshold(values) for name, values in attributes.items()},
-                    attribute_models=dict.fromkeys(attributes, labelled_by),
-                    transitions=pl.read_parquet(transitions.folder / "transitions.parquet"),
-                    explore_level=project.config.interests.level,
-                    knowledge=knowledge,
-                    encoder=models.folder / "encoder.onnx",
-                    max_length=json.loads((models.folder / "length.json").read_text()),
-                    models={"sequence": "sasrec", "transitions": project.engine.model, "attributes": labelled_by},
-                    verb=project.config.verb,
-                    run=self.run_facts(models),
-                ),
-            )
-            use(folder, path.name)
-            (step / "name").write_text(path.name)
-            return {"name": path.name, "megabytes": sum(f.stat().st_size for f in path.iterdir()) / 1e6}
-
-        used = [vectors, recorded, annotated, distilled, interests, transitions, models, controls]
-        inputs = {"made": [artefact and artefact.key for artefact in used], "verb": self.project.config.verb}
-        artefact = self.steps.run("snapshot", inputs, make)
-        use(folder, artefact.detail["name"])
-        return artefact
-
-    def _knowledge(self, recorded: Artefact | None, annotated: Artefact, distilled: Artefact) -> Knowledge:
+    def _knowledge(self) -> Knowledge:
         """Everything that was answered, put into the store and read back."""
         store = KnowledgeStore(self.project.state / "knowledge")
         for kind in ("label", "tag", "fact", "profile"):
-            for artefact in (recorded, annotated):
+            for artefact in (self.recorded, self.annotate):
                 rows = read_kind(artefact, kind)
                 if rows.height:
                     store.add(kind, rows)
-        for student in sorted(distilled.folder.glob("*.parquet")):
+        for student in sorted(self.distil.folder.glob("*.parquet")):
             store.add("label", pl.read_parquet(student))
         return store.load()
 
-    def _attributes(self, teacher: Artefact, distilled: Artefact) -> tuple[dict[str, Any], str]:
+    def _attributes(self) -> tuple[dict[str, Any], str]:
+        """Of the strongest teacher, its student where it was not asked."""
+        teacher = self.teachers[0]
         ids, names = self.project.dataset.item_ids, [attribute.name for attribute in self.project.attributes]
-        tables = [teacher.folder / "label.parquet", distilled.folder / f"{teacher.name}.parquet"]
+        tables = [teacher.folder / "label.parquet", self.distil.folder / f"{teacher.name}.parquet"]
         matrix = filled(*[label_matrix(pl.read_parquet(path), ids, names) for path in tables])
         labelled_by = f"{self._teacher(teacher)}; its student where it was not asked"
         known = {name: matrix[:, k] for k, name in enumerate(names) if not np.isnan(matrix[:, k]).any()}
         return known, labelled_by
 
-    def run_facts(self, models: Artefact) -> dict[str, Any]:
+    def _run_facts(self) -> dict[str, Any]:
         """What the console's overview shows."""
         totals = self.project.ledger.totals()
         steps = [{"name": a.name, "seconds": a.seconds, "state": a.state, "detail": a.detail} for a in self.steps.made]
@@ -174,7 +201,7 @@ class Run:
             "tokens_out": sum(row["tokens_out"] for row in totals),
             "cost": sum(row["cost"] for row in totals),
             "models": sorted({row["model"] for row in totals}),
-            "report": {"comparison": json.loads((models.folder / "comparison.json").read_text())},
+            "report": {"comparison": json.loads((self.models.folder / "comparison.json").read_text())},
         }
 
 
