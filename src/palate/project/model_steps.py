@@ -173,7 +173,9 @@ class ModelSteps:
         project, tagged = self.project, {}
         said = dict(read_kind(recorded, "tag").group_by("entity").agg(pl.col("text").str.join(" ")).iter_rows())
         if project.tags is not None:
-            lower = project.tags.select("item_id", pl.col("tag").str.to_lowercase())
+            lower = project.tags.select("user_id", "item_id", pl.col("tag").str.to_lowercase())
+            # A tag that one person alone uses ("in netflix queue") is a note to oneself, not a word for an interest.
+            lower = lower.filter(pl.col("user_id").n_unique().over("tag") > 1)
             tagged = dict(lower.group_by("item_id").agg(pl.col("tag").unique().sort()).iter_rows())
         rows = project.dataset.items.select("item_id", "title", "text", "categories").iter_rows()
         return [
