@@ -13,7 +13,7 @@ import polars as pl
 
 from palate.data.dataset import FloatArray
 from palate.errors import InputError
-from palate.evaluation.agreement import binary_report
+from palate.evaluation.binary import binary_report
 from palate.evaluation.bootstrap import Interval, bootstrap_mean
 from palate.knowledge.attributes import Attribute
 
