@@ -14,7 +14,7 @@ import json
 import numpy as np
 
 from palate.llm.encoders import Encoder
-from palate.llm.request import Answer, Engine, Message, Request
+from palate.llm.request import Answer, Engine, ListedWork, Message, Request
 
 _SCHEMA = {
     "type": "object",
@@ -33,11 +33,24 @@ class EngineContract:
     """Give a fixture `engine`."""
 
     def _ask(self, engine: Engine, requests: list[Request]) -> list[Answer]:
-        return [answer for _, answer in sorted(engine.ask(requests), key=lambda pair: pair[0])]
+        answered = [pair for batch in engine.ask(ListedWork(requests)) for pair in batch]
+        return [answer for _, answer in sorted(answered, key=lambda pair: pair[0])]
 
     def test_every_request_is_answered_once(self, engine: Engine) -> None:
         requests = [ask_user(f"Say {word}.", max_tokens=4) for word in ("one", "two", "three")]
-        assert sorted(index for index, _ in engine.ask(requests)) == [0, 1, 2]
+        batches = list(engine.ask(ListedWork(requests)))
+        assert all(batches)
+        assert sorted(number for batch in batches for number, _ in batch) == [0, 1, 2]
+
+    def test_no_work_no_answer(self, engine: Engine) -> None:
+        assert list(engine.ask(ListedWork([]))) == []
+
+    def test_the_bound_is_not_passed(self, engine: Engine) -> None:
+        request = ask_user("Count to one hundred: 1, 2, 3, … — ©", max_tokens=6)
+        (answer,) = self._ask(engine, [request])
+        bound = engine.bound(request)
+        assert answer.tokens_in + answer.tokens_out <= bound.tokens
+        assert answer.cost <= bound.money
 
     def test_answers_carry_their_provenance(self, engine: Engine) -> None:
         (answer,) = self._ask(engine, [ask_user("Say hello.", max_tokens=4)])

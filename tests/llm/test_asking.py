@@ -3,6 +3,7 @@ from fake_engine import FakeEngine
 
 from palate.errors import BudgetError
 from palate.llm.asking import LedgeredLLM
+from palate.llm.budget import Budget
 from palate.llm.engines.llama import defused, grammar_of
 from palate.llm.ledger import Ledger
 from palate.testing import ask_user
@@ -45,12 +46,13 @@ def test_failures_are_kept_and_asked_again(ledger):
 
 def test_the_budget_is_never_exceeded(ledger):
     engine = FakeEngine()
-    llm = LedgeredLLM(engine, ledger, max_calls=3)
+    llm = LedgeredLLM(engine, ledger, Budget("b", calls=3))
     llm.generate([ask_user("a"), ask_user("b")])
     with pytest.raises(BudgetError, match="budget") as caught:
         llm.generate([ask_user("a"), ask_user("c"), ask_user("d")])
-    assert "2 made, 2 more wanted" in str(caught.value)
-    assert len(engine.asked) == 2
+    assert "3 calls" in str(caught.value)
+    assert len(engine.asked) == 3
+    assert len(LedgeredLLM(FakeEngine(), ledger, Budget("c", calls=1)).generate([ask_user("c"), ask_user("d")])) == 2
 
 
 def test_an_answer_that_breaks_the_schema_gets_one_more_chance(ledger):
@@ -72,7 +74,7 @@ def test_an_answer_outside_the_trie_is_an_error(ledger):
 def test_progress_is_reported(ledger):
     seen = []
     LedgeredLLM(FakeEngine(), ledger, on_progress=lambda *at: seen.append(at)).generate([ask_user("a"), ask_user("b")])
-    assert seen == [(0, 2), (1, 2), (2, 2)]
+    assert seen == [(1, 2), (2, 2)]
 
 
 def test_control_tokens_in_data_lose_their_power():

@@ -6,7 +6,7 @@ import pytest
 
 from palate.errors import EngineError, InputError
 from palate.llm.engines.llama import LlamaEngine
-from palate.llm.request import Message, Request
+from palate.llm.request import ListedWork, Message, Request
 from palate.testing import EngineContract, ask_user
 
 pytest.importorskip("xllamacpp", reason="needs the extra `embedded`")
@@ -21,6 +21,11 @@ def llama():
     engine.close()
 
 
+def ask(engine, request):
+    ((_, answer),) = [pair for batch in engine.ask(ListedWork([request])) for pair in batch]
+    return answer
+
+
 class TestLlamaEngine(EngineContract):
     @pytest.fixture
     def engine(self, llama):
@@ -28,7 +33,7 @@ class TestLlamaEngine(EngineContract):
 
     def test_choose_agrees_with_the_raw_token_probabilities(self, llama):
         request = ask_user("Is the sky blue? Answer Yes or No.", options=("Yes", "No"))
-        ((_, answer),) = llama.ask([request])
+        answer = ask(llama, request)
         reply = httpx.post(
             f"{llama.address}/completion",
             json={"prompt": llama._render(request), "n_predict": 1, "n_probs": 2000, "temperature": 1.0},
@@ -39,14 +44,14 @@ class TestLlamaEngine(EngineContract):
 
     def test_options_of_several_tokens_that_share_a_beginning(self, llama):
         options = ("not at all", "not very", "somewhat", "very much indeed")
-        ((_, answer),) = llama.ask([ask_user("How funny is a funeral?", options=options)])
+        answer = ask(llama, ask_user("How funny is a funeral?", options=options))
         assert sum(answer.probabilities) == pytest.approx(1)
         assert answer.text == options[max(range(4), key=answer.probabilities.__getitem__)]
 
     def test_an_item_is_read_once_for_all_questions(self, llama):
         item = "A long description of a film about the sea and the people who live by it. " * 5
         requests = [ask_user(f"{item}\nIs it {word}?", options=("Yes", "No")) for word in ("sad", "funny", "bleak")]
-        answers = [answer for _, answer in llama.ask(requests)]
+        answers = [ask(llama, request) for request in requests]
         assert all(answer.tokens_cached > 0.8 * answer.tokens_in for answer in answers[1:])
 
     def test_a_title_cannot_speak_as_the_system(self, llama):
@@ -54,7 +59,7 @@ class TestLlamaEngine(EngineContract):
         assert llama._render(hostile).count("<|im_start|>system") <= 1
 
     def test_options_that_cannot_be_told_apart_are_an_error_of_that_row(self, llama):
-        ((_, answer),) = llama.ask([ask_user("q", options=("Yes", "Yes"))])
+        answer = ask(llama, ask_user("q", options=("Yes", "Yes")))
         assert "same tokens" in answer.error
 
 
@@ -70,4 +75,4 @@ def test_a_file_that_is_no_model_is_an_error(tmp_path):
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF but not really")
     with pytest.raises(EngineError, match="could not be loaded"):
-        list(LlamaEngine(path).ask([ask_user("q")]))
+        ask(LlamaEngine(path), ask_user("q"))

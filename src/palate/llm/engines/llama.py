@@ -19,7 +19,8 @@ from typing import Any
 import httpx
 
 from palate.errors import EngineError, InputError
-from palate.llm.request import Answer, Request
+from palate.llm.prices import Prices, bound_of
+from palate.llm.request import Answer, Bound, Request, Work
 
 _LIFT = 60.0  # a common logit bias: far above any other token, equal for all options
 _CONTROL = re.compile(r"<\|([^|<>]{0,40})\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]")
@@ -83,15 +84,22 @@ class LlamaEngine:
             self._http.close()
         self._server = self._http = None
 
-    def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        for index, request in enumerate(requests):
-            started = time.perf_counter()
-            try:
-                found = self._choose(request) if request.options else self._generate(request)
-            except (RuntimeError, ValueError, KeyError, httpx.HTTPError) as error:
-                found = {"error": f"{type(error).__name__}: {error}"}
-            seconds = time.perf_counter() - started
-            yield index, Answer(**found, seconds=seconds, model=self.model, engine=self.name)
+    def bound(self, request: Request) -> Bound:
+        return bound_of(request, Prices())
+
+    def ask(self, work: Work) -> Iterator[list[tuple[int, Answer]]]:
+        while taken := work.take(1):
+            for number, request in taken:
+                yield [(number, self._one(request))]
+
+    def _one(self, request: Request) -> Answer:
+        started = time.perf_counter()
+        try:
+            found = self._choose(request) if request.options else self._generate(request)
+        except (RuntimeError, ValueError, KeyError, httpx.HTTPError) as error:
+            found = {"error": f"{type(error).__name__}: {error}", "free": True}
+        seconds = time.perf_counter() - started
+        return Answer(**found, seconds=seconds, model=self.model, engine=self.name)
 
     def _generate(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -100,7 +108,7 @@ class LlamaEngine:
             "temperature": request.temperature,
         }
         if request.schema is not None:
-            body["json_schema"] = request.schema
+            body["json_schema"] = request.json_schema
         if request.trie is not None:
             body["grammar"] = grammar_of(request.trie)
         reply = self._complete(body)
@@ -126,7 +134,7 @@ class LlamaEngine:
                 totals = {name: totals[name] + tokens[name] for name in totals}
             frontier += [(*prefix, token) for token in branches if len(inside) > 1]
         best = max(range(len(paths)), key=lambda i: probabilities[i])
-        return {"text": request.options[best], "probabilities": tuple(probabilities), **totals}
+        return {"text": request.options[best], "probabilities": tuple(probabilities), "method": "exact", **totals}
 
     def _branch(
         self, prompt: str, prefix: tuple[int, ...], tokens: list[int]
@@ -159,7 +167,9 @@ class LlamaEngine:
 
     def _render(self, request: Request) -> str:
         """The model's own chat template; control tokens inside contents lose their power."""
-        messages = [{"role": m.role, "content": defused(m.content)} for m in request.messages]
+        if request.body is not None or any(message.images for message in request.messages):
+            raise ValueError("this engine takes neither raw bodies nor images")
+        messages = [{"role": m.role, "content": defused(m.text)} for m in request.messages]
         return str(self._post("/apply-template", {"messages": messages})["prompt"])
 
     def _tokens_of(self, option: str) -> tuple[int, ...]:
