@@ -74,12 +74,13 @@ class ExportedFolder(Mapping[str, Asked]):
                 "There is no export in this folder.", where=str(folder), hint="palate llm export makes one."
             )
         self._places: dict[int, tuple[int, int]] = {}
-        self._open = [path.open("rb") for path in self._files]
-        for number, file in enumerate(self._open):
+        for number, path in enumerate(self._files):
             place = 0
-            for line in file:
-                self._places[_mark(str(self._read(line, number)["custom_id"]))] = (number, place)
-                place += len(line)
+            with path.open("rb") as file:
+                for line in file:
+                    self._places[_mark(self._read(line, number)["custom_id"])] = (number, place)
+                    place += len(line)
+        self._open = [path.open("rb") for path in self._files]
 
     def __getitem__(self, custom_id: str) -> Asked:
         number, place = self._places[_mark(custom_id)]
