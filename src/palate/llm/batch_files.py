@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.errors import InputError, StorageError
-from palate.llm.batch_lines import BadLine, count_lines, read_lines
+from palate.llm.batch_lines import BadLine, Line, count_lines, lines_of_one_model
 from palate.llm.request import Answer, Request
 from palate.llm.runner import Outcome
 
@@ -24,11 +24,15 @@ _BUFFER = 1 << 20
 _HELD = 64 * 2**20  # bytes of lines that may be read ahead of the oldest one without an answer
 
 
+def request_of(line: Line) -> Request:
+    return Request(body=line.body, purpose="batch", entity=line.custom_id)
+
+
 class BatchFile:
     """The good lines of `source` as requests, and their outcomes, with the bad lines, as lines of `out`.
 
     Args:
-        model: Takes the place of every `body.model`. Lines that name another than the first are bad without it.
+        model: The one that is asked. A line that names another is bad, or with `override` asks this one.
         ordered: Lines of the output stand in the order of the input; otherwise as answers come.
 
     Raises:
@@ -40,8 +44,7 @@ class BatchFile:
             raise InputError("The file of requests does not exist.", where=str(source))
         if out.exists() and out.samefile(source):
             raise InputError("Input and output are the same file.", where=str(out), hint="Name another file with -o.")
-        self.model, self.ordered, self._source = model, ordered, source
-        self._override = model if override else None
+        self.model, self.ordered, self._source, self._override = model, ordered, source, override
         self.lines = count_lines(source)
         self.answered = self.dead = self.bad = 0
         self._open: dict[int, tuple[int, str]] = {}  # by number of the request: number of the line and custom_id
@@ -68,18 +71,14 @@ class BatchFile:
     def requests(self) -> Iterator[Request]:
         """To be taken through a runner, once; its outcomes go to `write`."""
         number = 0
-        for line in read_lines(self._source, self._override):
-            found = line
-            if not isinstance(found, BadLine) and found.body["model"] != self.model:
-                cause = f"one model a run: this one asks {self.model}; --model asks it for all lines"
-                found = BadLine(found.number, found.custom_id, "body.model", cause)
-            if isinstance(found, BadLine):
-                self._held.append(found)
+        for line in lines_of_one_model(self._source, self.model, self._override):
+            if isinstance(line, BadLine):
+                self._held.append(line)
                 self._release()
                 continue
-            self._open[number] = (found.number, found.custom_id)
+            self._open[number] = (line.number, line.custom_id)
             number += 1
-            yield Request(body=found.body, purpose="batch", entity=found.custom_id)
+            yield request_of(line)
         self._exhausted = True
         self._release()
 

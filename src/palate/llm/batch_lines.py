@@ -90,6 +90,17 @@ def read_lines(path: Path, model: str | None = None) -> Iterator[Line | BadLine]
                 yield BadLine(number, custom_id, wrong.field, wrong.cause)
 
 
+def lines_of_one_model(path: Path, model: str, override: bool) -> Iterator[Line | BadLine]:
+    """As `read_lines`; a line that asks another model is bad unless `model` takes the place of all."""
+    for line in read_lines(path, model if override else None):
+        if isinstance(line, Line) and line.body["model"] != model:
+            other = printable(line.body["model"], 100)
+            cause = f"one model a run, {printable(model, 100)!r}: this line asks {other!r}; --model asks one for all"
+            yield BadLine(line.number, line.custom_id, "body.model", cause)
+        else:
+            yield line
+
+
 def first_model(path: Path) -> str | None:
     """The model that the first good line names."""
     for line in read_lines(path):
