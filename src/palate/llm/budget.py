@@ -127,16 +127,24 @@ class Claims:
 
     def settle(self, db: sqlite3.Connection, settlements: Sequence[Settlement]) -> None:
         """Within the transaction that keeps the answers: claims become spent money."""
+        claimed = self._claimed(db, [settlement.key for settlement in settlements])
+        sums = [0, 0, 0]
         for settlement in settlements:
-            key = bytes.fromhex(settlement.key)
-            row = db.execute("SELECT calls, tokens, cost FROM claims WHERE key=?", (key,)).fetchone()
-            if row is None:
-                continue
-            calls, tokens, cost = row
-            tokens += settlement.spent.tokens - settlement.bound.tokens
-            cost += round(settlement.spent.money * NANO) - round(settlement.bound.money * NANO)
-            self._spend(db, self.budget.name, (calls, tokens, cost))
-            db.execute("DELETE FROM claims WHERE key=?", (key,))
+            if settlement.key in claimed:
+                calls, tokens, cost = claimed[settlement.key]
+                sums[0] += calls
+                sums[1] += tokens + settlement.spent.tokens - settlement.bound.tokens
+                sums[2] += cost + round(settlement.spent.money * NANO) - round(settlement.bound.money * NANO)
+        self._spend(db, self.budget.name, sums)
+        db.executemany(
+            "DELETE FROM claims WHERE key=?", [(bytes.fromhex(settlement.key),) for settlement in settlements]
+        )
+
+    @staticmethod
+    def _claimed(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+        marks = ",".join("?" * len(keys))
+        rows = db.execute(f"SELECT key, calls, tokens, cost FROM claims WHERE key IN ({marks})", _blobs(keys))
+        return {key.hex(): (calls, tokens, cost) for key, calls, tokens, cost in rows}
 
     def others(self) -> bool:
         """Does another living process hold claims of this run? What it reserved may become free."""
@@ -181,8 +189,7 @@ class Claims:
         return int(calls), int(tokens), int(cost)
 
     def _known(self, sql: str, keys: Sequence[str]) -> frozenset[str]:
-        blobs = [bytes.fromhex(key) for key in keys]
-        rows = self._db.execute(f"{sql} ({','.join('?' * len(blobs))})", blobs)
+        rows = self._db.execute(f"{sql} ({','.join('?' * len(keys))})", _blobs(keys))
         return frozenset(key.hex() for (key,) in rows)
 
     def _bury(self) -> bool:
@@ -208,6 +215,10 @@ class Claims:
                calls=calls+excluded.calls, tokens=tokens+excluded.tokens, cost=cost+excluded.cost""",
             (run, *more),
         )
+
+
+def _blobs(keys: Sequence[str]) -> list[bytes]:
+    return [bytes.fromhex(key) for key in keys]
 
 
 def forget(path: Path, run: str) -> None:

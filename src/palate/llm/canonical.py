@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 # Of a chat-completions body: what a reply is streamed or counted with changes nothing of the answer.
 _NOT_ASKED = ("model", "stream", "stream_options", "user", "metadata", "store")
 
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 def canonical_json(request: Request, model: str) -> str:
     """JSON with sorted keys. What stands at its default is left out where an older ledger did not have it."""
     canonical: dict[str, Any] = {"model": model}
     if request.body is not None:
         body = {name: value for name, value in request.body.items() if name not in _NOT_ASKED}
-        return _dump(canonical | {"body": _plain(body)})
+        return _ENCODER.encode(canonical | {"body": _plain(body)})
     canonical |= {
         "messages": [[message.role, _content(message)] for message in request.messages],
         "max_tokens": int(request.max_tokens),
@@ -35,7 +37,7 @@ def canonical_json(request: Request, model: str) -> str:
         "stop": list(request.stop) or None,
         "logprobs": request.logprobs or None,
     }
-    return _dump(canonical | {name: value for name, value in later.items() if value is not None})
+    return _ENCODER.encode(canonical | {name: value for name, value in later.items() if value is not None})
 
 
 def key_of(canonical: str) -> str:
@@ -66,7 +68,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

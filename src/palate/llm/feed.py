@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from palate.llm.budget import Claims, Settlement
+from palate.llm.canonical import key_of
 from palate.llm.ledger import Entry, Ledger
 from palate.llm.request import Answer, Bound, Engine, Request
 from palate.llm.structured import checked, repair
@@ -70,6 +71,7 @@ class _Asked:
     """A request that is waiting or in flight, for all places of the input where it stands."""
 
     key: str
+    canonical: str
     request: Request
     numbers: list[int]
     bound: Bound
@@ -184,9 +186,10 @@ class Feed:
 
     def _look_up(self, part: list[Request]) -> None:
         model = self._run.engine.model
-        keys = [request.key(model) for request in part]
+        canonical = [request.canonical(model) for request in part]
+        keys = [key_of(text) for text in canonical]
         known = self._run.ledger.get(keys)
-        for key, request in zip(keys, part, strict=True):
+        for key, text, request in zip(keys, canonical, part, strict=True):
             number, self._read = self._read, self._read + 1
             if key in known:
                 self._out_cached(number, request, known[key])
@@ -194,7 +197,7 @@ class Feed:
                 self._asked[key].numbers.append(number)
             else:
                 bound = self._run.engine.bound(request)
-                self._asked[key] = _Asked(key, request, [number], bound, request)
+                self._asked[key] = _Asked(key, text, request, [number], bound, request)
                 self._waiting.append(self._asked[key])
 
     def _claim(self, n: int) -> list[_Asked]:
@@ -250,7 +253,7 @@ class Feed:
         unknown = answer.error is not None and not tokens and not answer.free
         spent = asked.bound if unknown else Bound(tokens, answer.cost)
         request = asked.request
-        entry = Entry(asked.key, request.canonical(self._run.engine.model), answer, request.purpose, request.entity)
+        entry = Entry(asked.key, asked.canonical, answer, request.purpose, request.entity)
         return entry, Settlement(asked.key, asked.bound, spent)
 
     def _resolve(self, asked: _Asked, answer: Answer, cached: bool) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from palate.data.dataset import FloatArray
 from palate.errors import StorageError
+from palate.llm.canonical import key_of
 from palate.llm.ledger_tables import DAY, NANO, book, name_id, pack, pack_answer, prepare, unpack_answer
 from palate.llm.request import Answer, Request
 
@@ -37,7 +38,7 @@ class Entry:
     @classmethod
     def of(cls, request: Request, answer: Answer, model: str) -> Entry:
         canonical = request.canonical(model)
-        return cls(request.key(model), canonical, answer, request.purpose, request.entity)
+        return cls(key_of(canonical), canonical, answer, request.purpose, request.entity)
 
 
 class Ledger:
@@ -90,6 +91,7 @@ class Ledger:
         """
         now = time.time()
         with self._transaction() as db:
+            rows: list[tuple[Any, ...]] = []
             sums: dict[tuple[int, ...], list[float]] = defaultdict(lambda: [0, 0, 0, 0, 0, 0.0, 0])
             for entry in entries:
                 answer = entry.answer
@@ -97,13 +99,14 @@ class Ledger:
                 money = round(answer.cost * NANO)
                 counts = (answer.tokens_in, answer.tokens_cached, answer.tokens_out, answer.seconds, money)
                 if answer.error is None:
-                    self._insert(db, entry, (model, engine, purpose), counts, now)
+                    rows.append((*self._packed(db, entry, (model, engine, purpose)), *counts, now))
                 else:
                     values = (bytes.fromhex(entry.key), model, purpose, entry.entity, answer.error, now)
                     db.execute(f"INSERT INTO failures VALUES (NULL{',?' * 6})", values)
                 figures = sums[int(now // DAY), model, engine, purpose]
                 for place, figure in enumerate((answer.attempts, answer.error is not None, *counts)):
                     figures[place] += figure
+            db.executemany(f"INSERT OR IGNORE INTO answers VALUES (NULL{',?' * 14})", rows)
             for where, figures in sums.items():
                 book(db, where, (*figures, now, now))
             if settle is not None:
@@ -138,13 +141,10 @@ class Ledger:
         """Answers kept."""
         return int(self._run("SELECT COUNT(*) FROM answers")[0][0])
 
-    def _insert(
-        self, db: sqlite3.Connection, entry: Entry, ids: tuple[int, ...], counts: Sequence[float], now: float
-    ) -> None:
+    def _packed(self, db: sqlite3.Connection, entry: Entry, ids: tuple[int, ...]) -> tuple[Any, ...]:
         number, template = self._template(db, ids[2], entry.canonical)
-        values = (bytes.fromhex(entry.key), *ids, entry.entity, number, pack(entry.canonical.encode(), template))
-        row = (*values, pack_answer(entry.answer), *counts, now)
-        db.execute(f"INSERT OR IGNORE INTO answers VALUES (NULL{',?' * 14})", row)
+        request = pack(entry.canonical.encode(), template)
+        return (bytes.fromhex(entry.key), *ids, entry.entity, number, request, pack_answer(entry.answer))
 
     def _template(self, db: sqlite3.Connection, purpose: int, canonical: str) -> tuple[int, bytes]:
         """The first request of a purpose, against which its others are packed."""

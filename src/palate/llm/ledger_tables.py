@@ -76,7 +76,7 @@ def pack_answer(answer: Answer) -> str:
         said["m"] = answer.method
     if answer.attempts != 1:
         said["a"] = answer.attempts
-    return json.dumps(said, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    return _ENCODER.encode(said)
 
 
 def unpack_answer(said_json: str, counts: Sequence[Any], model: str, engine: str) -> Answer:
@@ -112,6 +112,9 @@ def _is_parsed(answer: Answer) -> bool:
 def _plain(value: Any) -> Any:
     """A pydantic object as plain data."""
     return value.model_dump(mode="json")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 
 def prepare(db: sqlite3.Connection) -> None:
