@@ -20,6 +20,7 @@ from palate.llm.encoders import Encoder, MiniLMEncoder
 from palate.llm.engines.llama import LlamaEngine
 from palate.llm.engines.openai_http import OpenAIEngine
 from palate.llm.ledger import Ledger
+from palate.llm.prices import Prices
 from palate.llm.request import Engine
 from palate.project.config import Config, load_config
 from palate.project.steps import file_digest
@@ -103,8 +104,7 @@ class Project:
             section.model,
             section.api_key_variable,
             section.concurrency,
-            price_in=section.price_in,
-            price_out=section.price_out,
+            prices=Prices(section.price_in, section.price_out),
         )
 
     @cached_property

@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
-import json
-import math
+import asyncio
 import os
-import random
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-import httpx
+from palate.errors import InputError
+from palate.llm.dialogue import Server
+from palate.llm.dispatch import Dispatch, Terms, Traffic
+from palate.llm.prices import Prices, TokenCounter, bound_of
+from palate.llm.request import Answer, Bound, Request, Work
+from palate.llm.traffic import Breaker, Limiter, Pace
+from palate.llm.wire import Wire
 
-from palate.errors import EngineError, InputError
-from palate.llm.request import Answer, Message, Request
-
-_RETRY_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
-_LETTERS = "ABCDEFGHIJKLMNOPQRST"  # top_logprobs ends at 20
+MIB = 2**20
 
 
 class OpenAIEngine:
     """`/chat/completions` of an OpenAI-compatible server.
 
+    How many requests are in flight follows what the server bears (`palate.llm.traffic`). Options are read off the
+    likeliest first tokens ("first token"), or where the server tells none off ten constrained draws ("sampled").
+
+    A request is tried again after 408, 409, 425, 429, any 5xx, a reset, a time-out or an answer that cannot be read;
+    while the server as a whole fails, requests wait and lose no attempt. Any other 4xx, a refusal and an answer over
+    `max_answer_bytes` end that request alone; a refused key, a redirect or a path that is not there ends the run.
+
+    An answer is told from another request's by its connection: what arrives unasked on an idle connection closes it,
+    and where the server echoes `X-Request-Id`, that is checked too.
+
     Args:
         base_url: Such as `http://127.0.0.1:8080/v1`.
         model: The name the server knows the model by.
-        api_key_variable: Environment variable that holds the key; the key itself is never kept.
-        concurrency: Requests in flight.
+        api_key_variable: Environment variable that holds the key, read when the engine is made; never logged.
+        concurrency: Most requests in flight.
         attempts: Tries of one request, with exponential back-off or the server's `Retry-After`.
         timeout: Seconds for one attempt.
-        price_in, price_out: Money for a million tokens, for the books.
+        total_timeout: Seconds for one request over all its attempts.
+        requests_per_minute, tokens_per_minute: What the provider allows; None: no limit.
+        prices: For books and budget.
+        counter: The model's tokenizer, for bounds; without one a token for each byte.
+        max_answer_bytes: A longer answer is not read.
+        patience: Seconds of nothing but failures, of many requests, that end the run.
+
+    Raises:
+        InputError: An address, key or setting that cannot be.
     """
 
     name = "openai"
@@ -40,149 +59,136 @@ class OpenAIEngine:
         base_url: str,
         model: str,
         api_key_variable: str = "OPENAI_API_KEY",
-        concurrency: int = 8,
+        concurrency: int = 64,
+        *,
         attempts: int = 5,
         timeout: float = 120.0,
-        price_in: float = 0.0,
-        price_out: float = 0.0,
+        total_timeout: float = 900.0,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        prices: Prices | None = None,
+        counter: TokenCounter | None = None,
+        max_answer_bytes: int = 8 * MIB,
+        patience: float = 60.0,
     ) -> None:
-        if not base_url.startswith(("http://", "https://")):
-            raise InputError(
-                "The address of the LLM server is not a URL.",
-                where="llm.base_url",
-                got=base_url,
-                allowed="http://… or https://…",
-            )
-        self.model = model
-        self.base_url = base_url.rstrip("/")
-        self._concurrency = concurrency
-        self._attempts = attempts
-        self._prices = (price_in, price_out)
-        key = os.environ.get(api_key_variable)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(timeout=timeout, headers=headers)
+        numbers = {"concurrency": concurrency, "attempts": attempts, "timeout": timeout, "total_timeout": total_timeout}
+        numbers |= {"requests_per_minute": requests_per_minute or 1, "tokens_per_minute": tokens_per_minute or 1}
+        for what, number in numbers.items():
+            if not number > 0:
+                raise InputError("This setting must be positive.", where=f"llm.{what}", got=number, allowed="above 0")
+        self.model, self.base_url = model, _checked_url(base_url)
+        self._key = _key(api_key_variable)
+        self._prices, self._counter = prices or Prices(), counter
+        self._timeout, self._max_bytes = timeout, max_answer_bytes
+        self._terms = Terms(
+            self.name,
+            attempts,
+            total_timeout,
+            self._prices.cost,
+            (lambda request: self.bound(request).tokens) if tokens_per_minute else (lambda request: 0.0),
+        )
+        self._traffic = Traffic(
+            Limiter(concurrency), Breaker(patience), Pace(requests_per_minute), Pace(tokens_per_minute)
+        )
+        self._server = Server(model)
+        self._running: _Running | None = None
 
-    def close(self) -> None:
-        self._http.close()
+    def bound(self, request: Request) -> Bound:
+        return bound_of(request, self._prices, self._counter)
 
-    def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        """Answers as they arrive. A caller that stops early cancels what has not begun.
+    def ask(self, work: Work) -> Iterator[list[tuple[int, Answer]]]:
+        """Batches of answers as they arrive; a caller that stops early gives up what is in flight.
 
         Raises:
-            EngineError: if the server cannot be reached or refuses the key; what was answered stays answered.
+            EngineError: The server refuses the key, is none of this protocol, or did nothing but fail for `patience`.
         """
-        pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="palate-llm")
+        running = self._started()
+        dispatch = Dispatch(running.wire, self._traffic, self._terms, self._server, work, running.loop, running.booking)
         try:
-            waiting = {pool.submit(self._one, request): i for i, request in enumerate(requests)}
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
+            while True:
+                taken = work.take(dispatch.room())
+                if taken:
+                    dispatch.add(taken)
+                elif not dispatch.inside:
+                    return
+                if batch := dispatch.arrived():
+                    yield batch
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            dispatch.stop()
 
-    def _one(self, request: Request) -> Answer:
-        started = time.perf_counter()
-        try:
-            reply = self._post(_body(self.model, request))
-            found = _read(request, reply)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            found = {"error": f"unreadable answer: {type(error).__name__}: {error}"}
-        except httpx.HTTPStatusError as error:
-            found = {"error": f"HTTP {error.response.status_code}: {error.response.text[:300]}"}
-        cost = (found.get("tokens_in", 0) * self._prices[0] + found.get("tokens_out", 0) * self._prices[1]) / 1e6
-        seconds = time.perf_counter() - started
-        return Answer(**found, seconds=seconds, cost=cost, model=self.model, engine=self.name)
+    def close(self) -> None:
+        """Give back sockets and threads. A later `ask` opens them again."""
+        if self._running is not None:
+            self._running.close()
+            self._running = None
 
-    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        for attempt in range(1, self._attempts + 1):
-            wait = min(60.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
-            try:
-                reply = self._http.post(f"{self.base_url}/chat/completions", json=body)
-            except httpx.TransportError as error:
-                if attempt == self._attempts:
-                    raise self._unreachable(error) from error
-            else:
-                if reply.status_code in (401, 403):
-                    raise self._unreachable(f"HTTP {reply.status_code}: {reply.text[:200]}")
-                if reply.status_code not in _RETRY_STATUS or attempt == self._attempts:
-                    reply.raise_for_status()
-                    return dict(reply.json())
-                wait = _retry_after(reply) or wait
-            time.sleep(wait)
-        raise AssertionError("unreachable")
-
-    def _unreachable(self, cause: object) -> EngineError:
-        return EngineError(
-            "The LLM server did not answer.",
-            where=self.base_url,
-            got=cause,
-            hint="Check llm.base_url and the key in the environment, then run again: answers so far are kept.",
-            retryable=True,
-        )
+    def _started(self) -> _Running:
+        if self._running is None:
+            url = f"{self.base_url}/chat/completions"
+            self._running = _Running.start(url, self._key, self._timeout, self._max_bytes)
+        return self._running
 
 
-def _body(model: str, request: Request) -> dict[str, Any]:
-    messages = [{"role": m.role, "content": m.content} for m in request.messages]
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": messages,
-        "max_tokens": request.max_tokens,
-        "temperature": request.temperature,
-    }
-    if request.schema is not None:
-        body["response_format"] = _schema_format(request.schema)
-    elif request.trie is not None:
-        allowed = {"type": "object", "properties": {"answer": {"type": "string", "enum": [*request.trie]}}}
-        body["response_format"] = _schema_format({**allowed, "required": ["answer"], "additionalProperties": False})
-    elif request.options is not None:
-        if len(request.options) > len(_LETTERS):
-            raise ValueError(f"at most {len(_LETTERS)} options over HTTP, got {len(request.options)}")
-        listed = "\n".join(f"{_LETTERS[i]}) {option}" for i, option in enumerate(request.options))
-        ask = Message("user", f"Options:\n{listed}\nAnswer with one letter only.")
-        messages.append({"role": ask.role, "content": ask.content})
-        body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": 20, "temperature": 0.0}
-    return body
+@dataclass
+class _Running:
+    """The threads of an engine that was asked something."""
+
+    loop: asyncio.AbstractEventLoop
+    thread: threading.Thread
+    wire: Wire
+    booking: ThreadPoolExecutor
+
+    @classmethod
+    def start(cls, url: str, key: str | None, timeout: float, max_bytes: int) -> _Running:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="palate-http", daemon=True)
+        thread.start()
+
+        async def made() -> Wire:
+            return Wire(url, key, timeout, max_bytes)
+
+        wire = asyncio.run_coroutine_threadsafe(made(), loop).result()
+        return cls(loop, thread, wire, ThreadPoolExecutor(1, thread_name_prefix="palate-booking"))
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.wire.close(), self.loop).result()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+        self.booking.shutdown()
 
 
-def _schema_format(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
-
-
-def _read(request: Request, reply: dict[str, Any]) -> dict[str, Any]:
-    choice = reply["choices"][0]
-    text = choice["message"]["content"] or ""
-    usage = reply.get("usage") or {}
-    found: dict[str, Any] = {
-        "text": text,
-        "finish_reason": choice.get("finish_reason") or "stop",
-        "tokens_in": usage.get("prompt_tokens", 0),
-        "tokens_cached": (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0) or 0,
-        "tokens_out": usage.get("completion_tokens", 0),
-    }
-    if request.options is not None:
-        top = choice["logprobs"]["content"][0]["top_logprobs"]
-        found["probabilities"] = _letter_shares(top, len(request.options))
-        found["text"] = request.options[max(range(len(request.options)), key=found["probabilities"].__getitem__)]
-    elif request.trie is not None:
-        found["text"] = str(json.loads(text)["answer"])
-    return found
-
-
-def _letter_shares(top: list[dict[str, Any]], n: int) -> tuple[float, ...]:
-    """Probability of each letter among the listed tokens; a letter not listed gets the least listed one's."""
-    floor = math.exp(min(entry["logprob"] for entry in top))
-    shares = [0.0] * n
-    for entry in top:
-        letter = str(entry["token"]).strip()
-        if len(letter) == 1 and letter in _LETTERS[:n]:
-            shares[_LETTERS.index(letter)] += math.exp(entry["logprob"])
-    if not any(shares):
-        raise ValueError("no option among the most likely tokens")
-    shares = [share or floor for share in shares]
-    return tuple(share / sum(shares) for share in shares)
-
-
-def _retry_after(reply: httpx.Response) -> float | None:
+def _checked_url(base_url: str) -> str:
     try:
-        return min(60.0, float(reply.headers["retry-after"]))
-    except (KeyError, ValueError):
+        parts = urlsplit(base_url)
+        good = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good or not base_url.isprintable() or " " in base_url:
+        raise InputError(
+            "The address of the LLM server is not a URL.",
+            where="llm.base_url",
+            got=base_url,
+            allowed="http://… or https://…",
+        )
+    if parts.username or parts.password:
+        raise InputError(
+            "The address of the LLM server holds a password.",
+            where="llm.base_url",
+            hint="Put the key into an environment variable and name it as llm.api_key_variable.",
+        )
+    return base_url.rstrip("/")
+
+
+def _key(variable: str) -> str | None:
+    key = os.environ.get(variable, "").strip()
+    if not key:
         return None
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(
+            "The key for the LLM server holds characters that no key has.",
+            where=f"environment variable {variable}",
+            allowed="printable ASCII on one line",
+        )
+    return key
