@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-
-import numpy as np
 
 from palate.data.dataset import FloatArray
 from palate.llm.budget import Budget
+from palate.llm.choice import averaged, calibrated, in_orders
 from palate.llm.ledger import Ledger
 from palate.llm.request import Answer, Engine, Request
 from palate.llm.runner import Runner, Standing
@@ -50,11 +48,21 @@ class LedgeredLLM:
         """
         return [outcome.answer for outcome in self._runner.run(requests, len(requests))]
 
-    def choose(self, requests: Sequence[Request], options: Sequence[str]) -> FloatArray:
-        """Probabilities over `options`, [n_requests, n_options]; a failed row is NaN."""
-        answers = self.generate([replace(request, options=tuple(options)) for request in requests])
-        result = np.full((len(requests), len(options)), np.nan, dtype=np.float32)
-        for row, answer in enumerate(answers):
-            if answer.probabilities is not None:
-                result[row] = answer.probabilities
-        return result
+    def choose(
+        self,
+        requests: Sequence[Request],
+        options: Sequence[str],
+        *,
+        orders: int = 1,
+        content_free: Sequence[Request] = (),
+    ) -> FloatArray:
+        """Probabilities over `options`, [n_requests, n_options]; a failed row is NaN.
+
+        Args:
+            orders: Ask with so many rotations of the options, and average (see `palate.llm.choice`).
+            content_free: The same question about nothing ("N/A"): what is answered to it is divided out.
+        """
+        asked = in_orders([*requests, *content_free], options, orders)
+        shares = averaged([answer.probabilities for answer in self.generate(asked)], len(options), orders)
+        found, empty = shares[: len(requests)], shares[len(requests) :]
+        return calibrated(found, empty) if content_free else found
