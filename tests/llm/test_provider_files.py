@@ -1,6 +1,7 @@
 """To a provider's batch service and back: each answer with its request, whatever the order, gaps and repeats."""
 
 import json
+import math
 import random
 
 import pytest
@@ -12,7 +13,7 @@ from palate.llm.ledger import Ledger
 from palate.llm.prices import Prices
 from palate.llm.provider_files import export_requests
 from palate.llm.provider_results import ExportedFolder, by_key, import_results
-from palate.llm.request import Answer, Request
+from palate.llm.request import Answer, Message, Request
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
@@ -122,7 +123,6 @@ def test_a_second_import_keeps_nothing_twice(tmp_path, ledger, exported):
         {"response": {"status_code": 200, "body": []}},
         {"response": {"status_code": 200, "body": {"choices": []}}},
         {"response": {"status_code": 200, "body": {"choices": [{"message": {"content": ["text"]}}]}}},
-        {"response": {"status_code": 200, "body": {**reply("x"), "usage": {"prompt_tokens": "many"}}}},
         {"response": {"status_code": 500, "body": "oops"}},
         {"response": "yes"},
         {"response": None, "error": None},
@@ -145,6 +145,33 @@ def test_an_answer_must_fit_the_schema_of_its_request(tmp_path, ledger):
     done = import_results(files, by_key(requests, "m"), ledger)
     assert (done.kept, done.failed) == (1, 1)
     assert set(ledger.get(keys)) == {keys[0]}
+
+
+def test_typed_requests_go_out_as_chat_and_come_back_typed(tmp_path, ledger):
+    question = (Message("user", "Which?"),)
+    requests = [
+        Request(question, options=("Yes", "No"), purpose="label", entity="7"),
+        Request(question, schema=SCHEMA),
+        Request(question, trie=("red", "green")),
+    ]
+    (path,) = export_requests(requests, tmp_path / "out", ledger, "m").files
+    bodies = [entry["body"] for entry in read(path)]
+    assert bodies[0]["logprobs"] is True
+    assert all("response_format" in body for body in bodies[1:])
+    told = reply("Yes")
+    tokens = [{"token": "Yes", "logprob": math.log(0.6)}, {"token": "No", "logprob": math.log(0.2)}]
+    told["choices"][0]["logprobs"] = {"content": [{"token": "Yes", "logprob": -0.5, "top_logprobs": tokens}]}
+    keys = [request.key("m") for request in requests]
+    lines = [result(keys[0], response={"status_code": 200, "body": told})]
+    lines += [result(keys[1], '{"n": 3}'), result(keys[2], '{"answer": "green"}')]
+    done = import_results([write(tmp_path / "r.jsonl", lines)], by_key(requests, "m"), ledger)
+    assert done.kept == 3
+    kept = ledger.get(keys)
+    assert kept[keys[0]].probabilities == pytest.approx((0.75, 0.25))
+    assert kept[keys[0]].method == "first token"
+    assert kept[keys[1]].value == {"n": 3}
+    assert kept[keys[2]].text == "green"
+    assert {row["purpose"] for row in ledger.totals()} == {"label", ""}
 
 
 def test_what_is_no_export_is_refused(tmp_path, ledger):

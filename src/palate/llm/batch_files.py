@@ -68,6 +68,11 @@ class BatchFile:
         """Where the output grows until it is whole."""
         return self._output.partial
 
+    @property
+    def errors(self) -> Path:
+        """Where lines without an answer are listed with their cause, once the output is whole."""
+        return self._output.errors
+
     def requests(self) -> Iterator[Request]:
         """To be taken through a runner, once; its outcomes go to `write`."""
         number = 0
@@ -118,8 +123,8 @@ class _Output:
 
     def __init__(self, path: Path) -> None:
         self._path, self.partial = path, path.with_name(f".partial-{path.name}")
-        self._errors_path = path.with_name(f"{path.stem}.errors.jsonl")
-        self._errors_partial = path.with_name(f".partial-{self._errors_path.name}")
+        self.errors = path.with_name(f"{path.stem}.errors.jsonl")
+        self._errors_partial = path.with_name(f".partial-{self.errors.name}")
         try:
             if path.is_dir():
                 raise IsADirectoryError("a folder")
@@ -150,17 +155,22 @@ class _Output:
                 file.flush()
                 os.fsync(file.fileno())
             if errors:
-                self._errors_partial.replace(self._errors_path)
+                self._errors_partial.replace(self.errors)
             else:
                 self._errors_partial.unlink()
-                self._errors_path.unlink(missing_ok=True)
+                self.errors.unlink(missing_ok=True)
             self.partial.replace(self._path)
         except OSError as error:
             raise self._broken(error) from error
 
     def close(self) -> None:
-        for file in (self._answers, self._errors, self._lock):
+        """What is not whole stays as it is, unless it is empty."""
+        for file, path in ((self._errors, self._errors_partial), (self._answers, self.partial)):
+            empty = file.tell() == 0
             file.close()
+            if empty:
+                path.unlink(missing_ok=True)
+        self._lock.close()
 
     def _write(self, custom_id: str, response: dict[str, Any] | None, error: dict[str, str] | None) -> None:
         name = "batch_req_" + hashlib.blake2b(custom_id.encode(), digest_size=12).hexdigest()

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from palate.errors import InputError, StorageError
+from palate.llm.chat import chat_body, first_token_body
 from palate.llm.ledger import Ledger
 from palate.llm.request import Request
 
@@ -54,7 +55,8 @@ def export_requests(requests: Iterable[Request], folder: Path, ledger: Ledger | 
         folder.mkdir(parents=True, exist_ok=True)
         for key, request, asked in _lacking(requests, ledger, model, done):
             line = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions"}
-            files.write(asked, json.dumps(line | {"body": _body(request, asked)}, ensure_ascii=False))
+            body = chat_body(request, asked) if request.options is None else first_token_body(request, asked)
+            files.write(asked, json.dumps(line | {"body": body}, ensure_ascii=False))
             done.lines += 1
         done.files = files.finish()
     except OSError as error:
@@ -81,12 +83,6 @@ def _lacking(
             if key not in known and mark not in seen:
                 seen.add(mark)
                 yield key, request, asked
-
-
-def _body(request: Request, model: str) -> dict[str, Any]:
-    if request.body is None:
-        raise InputError("Only raw bodies can be exported.", where="request")
-    return request.body | {"model": model}
 
 
 class _Files:

@@ -10,6 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from palate.errors import InputError, printable
+from palate.llm.chat import (
+    RefusedError,
+    UnreadableError,
+    first_token_shares,
+    first_tokens,
+    read_choice,
+    read_text,
+    read_usage,
+)
 from palate.llm.ledger import Entry, Ledger
 from palate.llm.prices import Prices
 from palate.llm.request import Answer, Request
@@ -191,28 +200,25 @@ def _answer(request: Request, model: str, result: dict[str, Any], prices: Prices
         cause = _cause(body.get("error") if isinstance(body, dict) else None) or _cause(error)
         return Answer(error=f"HTTP {response.get('status_code')}: {cause}", **said)
     try:
-        return _read(response["body"], prices, said)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
-        return Answer(error=f"unreadable answer: {type(problem).__name__}", **said)
+        return _read(request, response.get("body"), prices, said)
+    except (UnreadableError, RefusedError) as problem:
+        return Answer(error=str(problem), **said)
 
 
-def _read(reply: dict[str, Any], prices: Prices, said: dict[str, Any]) -> Answer:
-    usage, choice = reply.get("usage") or {}, reply["choices"][0]
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    counts = [int(n or 0) for n in (usage.get("prompt_tokens"), cached, usage.get("completion_tokens"))]
-    text = choice["message"].get("content") or ""
-    if not isinstance(text, str):
-        raise TypeError("content is not a text")
-    return Answer(
-        text=text,
-        value=reply,
-        finish_reason=str(choice.get("finish_reason") or "stop"),
-        tokens_in=counts[0],
-        tokens_cached=counts[1],
-        tokens_out=counts[2],
-        cost=prices.cost(*counts),
-        **said,
-    )
+def _read(request: Request, reply: Any, prices: Prices, said: dict[str, Any]) -> Answer:
+    """As the HTTP engine reads a reply."""
+    choice, counts = read_choice(reply), read_usage(reply)
+    found = read_text(request, choice)
+    if request.body is not None:
+        found["value"] = reply
+    if request.options is not None:
+        shares = first_token_shares(request.options, first_tokens(choice) or [])
+        if shares is None:
+            raise UnreadableError("no option among the likeliest first tokens")
+        best = max(range(len(shares)), key=shares.__getitem__)
+        found |= {"text": request.options[best], "probabilities": shares, "method": "first token"}
+    cost = prices.cost(counts["tokens_in"], counts["tokens_cached"], counts["tokens_out"])
+    return Answer(**found | counts | said, cost=cost)
 
 
 def _cause(error: Any) -> str:
