@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from palate.errors import InputError, StorageError
 from palate.llm.ledger import open_ledger, transaction
@@ -84,14 +85,25 @@ class Claims:
         self._path = path
         self._lock = threading.Lock()
         try:
-            self._alive = _lock_file(path, self.owner).open("w")
-            fcntl.flock(self._alive, fcntl.LOCK_EX)
+            self._alive = self._locked()
             # Claims need not outlive a power cut, only a killed process: NORMAL spares a disk flush for each.
             self._db = open_ledger(path, "NORMAL")
         except (OSError, sqlite3.Error) as error:
             raise StorageError("The ledger could not be claimed from.", where=str(path), got=error) from error
         with transaction(self._db):
             self._bury()
+        for file in path.parent.glob(f"{path.name}-owner-*"):  # of processes that died before they claimed anything
+            owner = file.name.rsplit("-owner-", 1)[1]
+            if owner != self.owner and not _lives(path, owner):
+                file.unlink(missing_ok=True)
+
+    def _locked(self) -> IO[str]:
+        """Our lock file, which nobody sees before it is locked."""
+        unseen = self._path.with_name(f".{self._path.name}-{self.owner}")
+        file = unseen.open("w")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        unseen.replace(_lock_file(self._path, self.owner))
+        return file
 
     def close(self) -> None:
         """Charge what is still claimed (it was in flight) and go."""
