@@ -229,6 +229,35 @@ def test_costs_are_shown_by_model_purpose_and_day(palate, server, tmp_path):
     assert len(row["day"]) == 10
 
 
+def test_ray_is_asked_for_by_name_where_it_is_missing(palate, server, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    write(tmp_path / "in.jsonl", [line("a", "no ray")])
+    code, _, err = palate("llm", "run", "in.jsonl", "-o", "out.jsonl", "--base-url", server.url, "--on", "ray")
+    assert code == 1
+    one_screen(err, "palate[ray]")
+    assert server.asked["no ray"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own code uses what it deprecates
+def test_workers_of_ray_fill_the_output(palate, server, tmp_path):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    lines = [line(f"id-{i}", f"ray {i % 20}") for i in range(40)]
+    write(tmp_path / "in.jsonl", [*lines, "{", line("refused", "ray FAIL")])
+    command = ("llm", "run", "in.jsonl", "-o", "out.jsonl", "--base-url", server.url, "--json", "--ordered")
+    before = server.calls
+    code, out, err = palate(*command, "--on", "ray", "--workers", 2, "--max-calls", 30)
+    assert code == 2, err
+    facts = json.loads(out)
+    assert (facts["answered"], facts["failed"], facts["bad_lines"], facts["calls"]) == (40, 1, 1, 21)
+    assert answers(tmp_path / "out.jsonl") == {f"id-{i}": str(i % 20) for i in range(40)}
+    assert [entry["custom_id"] for entry in read(tmp_path / "out.jsonl")] == [
+        *(f"id-{i}" for i in range(40)),
+        "refused",
+    ]
+    assert server.calls - before == 21
+
+
 def start(folder, server, *more):
     command = ["-m", "palate", "llm", "run", "in.jsonl", "-o", "out.jsonl", "--base-url", server.url, *more]
     return subprocess.Popen([sys.executable, *command], cwd=folder, stderr=subprocess.PIPE, text=True)
