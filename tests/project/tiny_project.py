@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
             message["content"] = json.dumps({"answer": schema["properties"]["answer"]["enum"][0]})
         else:
             yes = 0.2 + 0.6 * ("sea" in body["messages"][1]["content"])
-            top = [{"token": "A", "logprob": float(np.log(yes))}, {"token": "B", "logprob": float(np.log(1 - yes))}]
+            top = [{"token": "Yes", "logprob": float(np.log(yes))}, {"token": "No", "logprob": float(np.log(1 - yes))}]
             extra = {"logprobs": {"content": [{"top_logprobs": top}]}}
         usage = {"prompt_tokens": 10, "completion_tokens": 1}
         data = json.dumps(
