@@ -21,7 +21,7 @@ from palate.llm.request import Answer, Request
 from palate.llm.runner import Outcome
 
 _BUFFER = 1 << 20
-_HELD = 64 * 2**20  # bytes of lines that may be read ahead of the oldest one without an answer
+_HELD = 16 * 2**20  # bytes of lines that may be read ahead of the oldest one without an answer
 
 
 def request_of(line: Line) -> Request:
@@ -56,7 +56,7 @@ class BatchFile:
     def window(self) -> int:
         """How many requests to read ahead at most, such that those of many bytes do not fill the memory."""
         mean = self._source.stat().st_size // max(self.lines, 1)
-        return max(256, min(10_000, _HELD // max(mean, 1)))
+        return max(256, min(4_000, _HELD // max(mean, 1)))
 
     @property
     def complete(self) -> bool:

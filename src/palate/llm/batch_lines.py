@@ -21,6 +21,7 @@ from referencing.jsonschema import DRAFT202012
 from palate.errors import InputError, printable
 from palate.llm.images import Image
 from palate.llm.request import Request
+from palate.llm.seen import Seen
 from palate.llm.structured import strict_json
 
 _URL = "/v1/chat/completions"
@@ -62,13 +63,13 @@ class _FieldError(Exception):
 def read_lines(path: Path, model: str | None = None) -> Iterator[Line | BadLine]:
     """The lines of a batch file, one at a time; empty ones are passed over.
 
-    Of each `custom_id` only 64 bits are remembered: a million of them take some 70 MB.
+    Of each `custom_id` only 64 bits are remembered.
 
     Args:
         path: Images given as paths are relative to its folder.
         model: Takes the place of every `body.model`. None: each line must name one.
     """
-    seen: set[int] = set()
+    seen = Seen()
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             if not raw.strip():
@@ -77,10 +78,8 @@ def read_lines(path: Path, model: str | None = None) -> Iterator[Line | BadLine]
             try:
                 entry = _entry(raw)
                 name = _custom_id(entry)
-                digest = _digest(name)
-                if digest in seen:
+                if not seen.add(_digest(name)):
                     raise _FieldError("custom_id", f"{printable(name, 100)!r} is there more than once")
-                seen.add(digest)
                 custom_id = name
                 body = _body(entry, model, path.parent)
                 if _SUSPICIOUS.search(raw) or raw.count(b"[") + raw.count(b"{") > _DEPTH:

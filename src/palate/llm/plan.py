@@ -13,6 +13,7 @@ from palate.errors import EngineError, InputError
 from palate.llm.ledger import Ledger
 from palate.llm.prices import Prices, TokenCounter, output_bound
 from palate.llm.request import Request
+from palate.llm.seen import Seen
 
 BYTES_PER_TOKEN = 4  # of English text; fewer in other languages and in code
 _TEMPLATE = 5  # tokens a chat template adds to a message
@@ -54,16 +55,14 @@ def plan(
         concurrency: Calls in flight, for the time.
     """
     total = cached = tokens_in = tokens_out = calls = 0
-    seen: set[int] = set()  # 64 bits of each key
+    seen = Seen()
     waiting = iter(requests)
     while part := list(islice(waiting, _READ)):
         total += len(part)
         asked = {request.key(model): request for request in part}
         known = ledger.get(asked) if ledger is not None else {}
         for key, request in asked.items():
-            mark = int(key[:16], 16)
-            if key not in known and mark not in seen:
-                seen.add(mark)
+            if key not in known and seen.add(int(key[:16], 16)):
                 calls += 1
                 tokens_in += tokens_of(request, count)
                 tokens_out += output_bound(request)

@@ -18,6 +18,7 @@ from palate.errors import InputError, StorageError
 from palate.llm.chat import chat_body, first_token_body
 from palate.llm.ledger import Ledger
 from palate.llm.request import Request
+from palate.llm.seen import Seen
 
 MAX_LINES = 50_000  # of one file, as OpenAI's service has it
 MAX_BYTES = 200_000_000
@@ -71,7 +72,7 @@ def _lacking(
     requests: Iterable[Request], ledger: Ledger | None, model: str, done: Exported
 ) -> Iterator[tuple[str, Request, str]]:
     """Key, request and model of what is to be asked, each once."""
-    seen: set[int] = set()  # 64 bits of each key
+    seen = Seen()
     waiting = iter(requests)
     while part := list(islice(waiting, _READ)):
         done.requests += len(part)
@@ -79,9 +80,7 @@ def _lacking(
         keys = [request.key(asked) for request, asked in zip(part, models, strict=True)]
         known = ledger.get(keys) if ledger is not None else {}
         for key, request, asked in zip(keys, part, models, strict=True):
-            mark = int(key[:16], 16)
-            if key not in known and mark not in seen:
-                seen.add(mark)
+            if key not in known and seen.add(int(key[:16], 16)):
                 yield key, request, asked
 
 

@@ -29,6 +29,7 @@ from palate.llm.ledger_tables import NANO
 from palate.llm.ledger_tools import merge
 from palate.llm.request import Answer, Engine, Request
 from palate.llm.runner import Outcome, Runner, Spent, Standing
+from palate.llm.seen import Seen
 from palate.llm.structured import checked
 
 _READ = 500
@@ -88,14 +89,12 @@ class RayRun:
 
     def _lacking(self, requests: Iterable[Request], errors: Container[str]) -> Iterator[tuple[str, Request]]:
         """Each once, with its key; not those that have failed."""
-        waiting, seen = iter(requests), set[int]()
+        waiting, seen = iter(requests), Seen()
         while part := list(islice(waiting, _READ)):
             keyed = {request.key(self._model): request for request in part}
             known = self._ledger.get(keyed)
             for key, request in keyed.items():
-                mark = int(key[:16], 16)
-                if key not in known and key not in errors and mark not in seen:
-                    seen.add(mark)
+                if key not in known and key not in errors and seen.add(int(key[:16], 16)):
                     yield key, request
 
     def _round(self, ray: Any, requests: Iterable[Request], workers: int, asked: Asked) -> bool:
