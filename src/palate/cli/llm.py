@@ -52,7 +52,18 @@ def cost(
         typer.echo(json.dumps(totals))
         return
     columns = ["day"] if by_day else []
-    columns += ["model", "purpose", "calls", "failed", "tokens_in", "tokens_cached", "tokens_out", "seconds", "cost"]
+    columns += [
+        "model",
+        "engine",
+        "purpose",
+        "calls",
+        "failed",
+        "tokens_in",
+        "tokens_cached",
+        "tokens_out",
+        "seconds",
+        "cost",
+    ]
     table = Table(*columns, box=None)
     for row in totals:
         table.add_row(*(_shown(row[column]) for column in columns))

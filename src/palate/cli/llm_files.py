@@ -41,7 +41,8 @@ def export(
     with Ledger(path) if path.exists() else nullcontext() as kept:
         done = export_requests(good_requests(read_lines(source, model), bad), out, kept)
     facts = {"requests": done.requests, "not_to_be_asked": done.spared, "lines": done.lines, "bad_lines": len(bad)}
-    say({**facts, "files": [str(file) for file in done.files]}, as_json)
+    files = [str(file) for file in done.files]
+    say({**facts, "files": files if as_json else ", ".join(files)}, as_json)
     tell_bad(bad)
     raise typer.Exit(2 if bad else 0)
 

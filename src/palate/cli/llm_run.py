@@ -113,6 +113,8 @@ def _plan(
     requests = good_requests(lines_of_one_model(source, model, override), bad)
     with Ledger(path) if path.exists() else nullcontext() as ledger:
         facts = asdict(plan_of(requests, ledger, model, prices, count, concurrency))
+    if facts["seconds"] is None and not as_json:
+        facts["seconds"] = "unknown: the ledger has no call of this model"
     counted = "an estimate: 4 bytes a token" if facts.pop("estimated") else f"counted with {model}'s tokenizer"
     say({"model": model, **facts, "tokens_are": counted, "bad_lines": len(bad)}, as_json)
     tell_bad(bad)
