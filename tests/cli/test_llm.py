@@ -130,7 +130,7 @@ def test_dead_letters_alone_are_exit_code_1(palate, server, tmp_path):
         (["in.jsonl", "-o", "out.jsonl", "--max-money", "1"], ["needs prices"]),
         (["in.jsonl", "-o", "out.jsonl", "--concurrency", "0"], ["concurrency"]),
         (["in.jsonl", "-o", "out.jsonl", "--on", "spark"], ["ray"]),
-        (["in.jsonl", "-o", "out.jsonl", "--tokenizer-file", "in.jsonl"], ["tokenizer"]),
+        (["in.jsonl", "-o", "out.jsonl", "--tokenizer", "in.jsonl"], ["tokenizer"]),
         (["in.jsonl", "-o", "out.jsonl", "--ledger", "."], ["ledger"]),
     ],
 )

@@ -37,7 +37,8 @@ TotalTimeoutOption = Annotated[float, typer.Option(min=0.1, help="Seconds for on
 AttemptsOption = Annotated[int, typer.Option(min=1, help="The most attempts of one request.")]
 PlanOption = Annotated[bool, typer.Option("--plan", help="Say what it would ask, cost and take; ask nothing.")]
 TokenizerOption = Annotated[
-    Path | None, typer.Option(help="The model's tokenizer.json, to count tokens for --plan instead of estimating.")
+    Path | None,
+    typer.Option("--tokenizer", help="The model's tokenizer.json, to count tokens for --plan instead of estimating."),
 ]
 OnOption = Annotated[Literal["ray"] | None, typer.Option("--on", help="Spread over workers on a Ray cluster.")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Workers, with --on ray.")]

@@ -164,7 +164,8 @@ class _Job:
             batch.finish()
         if forgetting and not batch.dead:
             forget(self.ledger, self.budget.name)
-        facts: dict[str, object] = {"requests": batch.lines, "answered": batch.answered, "failed": batch.dead}
+        lines = batch.answered + batch.dead + batch.bad
+        facts: dict[str, object] = {"requests": lines, "answered": batch.answered, "failed": batch.dead}
         facts |= {"bad_lines": batch.bad, "cached": spent.cached, "calls": spent.calls, "tokens_in": spent.tokens_in}
         facts |= {"tokens_out": spent.tokens_out, "cost": round(spent.cost, 9)}
         facts |= {"seconds": round(time.monotonic() - began, 3), "output": str(self.out)}
