@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from palate.llm.engines.llama import LlamaEngine, default_model_path
+from palate.llm.engines.llama import LlamaEngine
+from palate.llm.packaged import default_model_path
+from palate.llm.request import ListedWork
 from palate.testing import ask_user
 
 ITEM = "Item: Toy Story (1995)\nToy Story, a film from 1995. Genres: Adventure, Animation, Children, Comedy.\n\n"
@@ -35,8 +37,8 @@ def timed(work: Callable[[], object]) -> float:
 def xllamacpp() -> Timings:
     engine = LlamaEngine()
     load = timed(lambda: engine.address)
-    choose = timed(lambda: list(engine.ask([ask_user(q, options=("Yes", "No")) for q in QUESTIONS])))
-    write = timed(lambda: list(engine.ask([ask_user(WRITE, max_tokens=64)])))
+    choose = timed(lambda: list(engine.ask(ListedWork(ask_user(q, options=("Yes", "No")) for q in QUESTIONS))))
+    write = timed(lambda: list(engine.ask(ListedWork([ask_user(WRITE, max_tokens=64)]))))
     engine.close()
     return {"load": load, "choose": choose, "write": write}
 

@@ -4,8 +4,9 @@ from fake_engine import FakeEngine
 from palate.errors import BudgetError
 from palate.llm.asking import LedgeredLLM
 from palate.llm.budget import Budget
-from palate.llm.engines.llama import defused, grammar_of
+from palate.llm.engines.llama import grammar_of
 from palate.llm.ledger import Ledger
+from palate.llm.prompts import defused
 from palate.testing import ask_user
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}

