@@ -44,6 +44,19 @@ def test_a_body_is_checked_by_its_own_schema():
     assert checked(request, Answer('{"a": 1}', value={"choices": []})).value == {"choices": []}
 
 
+def test_half_a_character_is_no_answer():
+    assert "Unicode" in checked(ask_user("q"), Answer("a\ud800")).error
+    assert "Unicode" in checked(ask_user("q"), Answer("a", value={"x": ["\udfff"]})).error
+    assert checked(ask_user("q"), Answer("🎬", value={"x": "🎬"})).error is None
+
+
+@pytest.mark.parametrize("schema", [{"pattern": "("}, {"$ref": "#/absent"}, {"type": "nonsense"}])
+def test_a_schema_that_cannot_be_used_is_said(schema):
+    answer = checked(ask_user("q", schema=schema), Answer('"text"'))
+    assert "schema cannot be used" in answer.error
+    assert not answer.text
+
+
 class Mending(EchoEngine):
     """The first answer to each question is broken JSON, the repair is good."""
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from palate.errors import InputError
 from palate.interests.tree import InterestTree, Node
@@ -33,7 +32,7 @@ def document_tokens(text: str, chosen: Iterable[str] = ()) -> list[str]:
 def name_nodes(
     tree: InterestTree,
     documents: Sequence[Sequence[str]],
-    stop_words: Iterable[str] = ENGLISH_STOP_WORDS,
+    stop_words: Iterable[str] | None = None,
     *,
     n_keywords: int = 8,
     title_words: int = 3,
@@ -48,7 +47,7 @@ def name_nodes(
     Args:
         tree: Of `len(documents)` items.
         documents: Tokens of each item, row = item_num (see `document_tokens`); repeats count.
-        stop_words: Words that name nothing, lower case.
+        stop_words: Words that name nothing, lower case; None: the commonest English ones.
         n_keywords: Keywords kept for each node.
         title_words: Keywords in a title.
 
@@ -59,7 +58,7 @@ def name_nodes(
         raise InputError(
             "There must be one document for each item of the tree", got=len(documents), allowed=len(tree.order)
         )
-    counts, words = _count(documents, frozenset(stop_words))
+    counts, words = _count(documents, english_stop_words() if stop_words is None else frozenset(stop_words))
     nodes = [replace(tree.nodes[0], title="everything", keywords=())]
     for level in range(1, tree.depth + 1):
         row = tree.at_level(level)
@@ -71,6 +70,13 @@ def name_nodes(
             taken.add(title)
             nodes.append(replace(node, title=title, keywords=tuple(keywords[:n_keywords])))
     return InterestTree(tuple(nodes), tree.order)
+
+
+def english_stop_words() -> frozenset[str]:
+    """The commonest English words, as scikit-learn lists them (imported here: it takes seconds)."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return frozenset(ENGLISH_STOP_WORDS)
 
 
 def _count(documents: Sequence[Sequence[str]], stop_words: frozenset[str]) -> tuple[sp.csr_matrix, list[str]]:

@@ -204,10 +204,24 @@ class Ledger:
 def open_ledger(path: Path, synchronous: str) -> sqlite3.Connection:
     """A connection without implicit transactions. NORMAL survives a killed process but not a power cut."""
     db = sqlite3.connect(path, timeout=60.0, check_same_thread=False, isolation_level=None)
-    db.execute("PRAGMA journal_mode=WAL")
+    _use_wal(db)
     db.execute(f"PRAGMA synchronous={synchronous}")
     db.execute("PRAGMA cache_size=-65536")
     return db
+
+
+def _use_wal(db: sqlite3.Connection, patience: float = 60.0) -> None:
+    """SQLite does not wait for others when it changes the journal's mode: we do."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 @contextmanager

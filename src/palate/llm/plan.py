@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from palate.errors import EngineError, InputError
 from palate.llm.ledger import Ledger
-from palate.llm.prices import Prices, TokenCounter, output_bound
+from palate.llm.prices import Prices, TokenCounter, output_bound, turns
 from palate.llm.request import Request
 from palate.llm.seen import Seen
 
@@ -75,10 +74,10 @@ def plan(
 
 def tokens_of(request: Request, count: TokenCounter | None = None) -> int:
     """Prompt tokens of a request: exact for its texts with the model's tokenizer, its template and images estimated."""
-    texts, turns, images = [], 0, 0
-    for text, pictures in _turns(request):
+    texts, messages, images = [], 0, 0
+    for text, pictures in turns(request):
         texts.append(text)
-        turns, images = turns + 1, images + pictures
+        messages, images = messages + 1, images + pictures
     schema = request.json_schema
     if request.body is not None:
         held = (request.body.get("response_format") or {}).get("json_schema") or {}
@@ -88,7 +87,7 @@ def tokens_of(request: Request, count: TokenCounter | None = None) -> int:
     texts += [*(request.trie or ()), *(request.options or ())]
     text = "\n".join(texts)
     tokens = -(-len(text.encode()) // BYTES_PER_TOKEN) if count is None else count(text)
-    return tokens + turns * _TEMPLATE + images * _IMAGE
+    return tokens + messages * _TEMPLATE + images * _IMAGE
 
 
 def seconds_per_call(ledger: Ledger, model: str) -> float | None:
@@ -117,17 +116,3 @@ def tokenizer(path: Path) -> TokenCounter:
         raise InputError("This is not a tokenizer.", where=str(path), got=error, allowed="tokenizer.json") from error
     loaded.no_truncation()
     return lambda text: len(loaded.encode(text, add_special_tokens=False).ids)
-
-
-def _turns(request: Request) -> Iterator[tuple[str, int]]:
-    """Text and number of images of each message."""
-    if request.body is None:
-        yield from ((message.text, len(message.images)) for message in request.messages)
-        return
-    for message in request.body["messages"]:
-        content: Any = message.get("content") or ""
-        if isinstance(content, str):
-            yield content, 0
-        else:
-            texts = [part.get("text") for part in content]
-            yield "".join(t for t in texts if isinstance(t, str)), sum(p.get("type") == "image_url" for p in content)

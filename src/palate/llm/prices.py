@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from palate.llm.request import Bound, Request
 
@@ -34,14 +35,28 @@ class TokenCounter(Protocol):
     def __call__(self, text: str) -> int: ...
 
 
-def prompt_text(request: Request) -> str:
-    """All text that the model reads."""
+def turns(request: Request) -> Iterator[tuple[str, int]]:
+    """Text and number of images of each message."""
+    if request.body is None:
+        yield from ((message.text, len(message.images)) for message in request.messages)
+        return
+    for message in request.body["messages"]:
+        content: Any = message.get("content") or ""
+        if isinstance(content, str):
+            yield content, 0
+        else:
+            texts = [part.get("text") for part in content]
+            yield "".join(t for t in texts if isinstance(t, str)), sum(p.get("type") == "image_url" for p in content)
+
+
+def around(request: Request) -> str:
+    """What the model may be shown beside the messages: a schema, the allowed answers, a body's tools."""
     if request.body is not None:
-        return json.dumps(request.body, ensure_ascii=False)
-    texts = [message.text for message in request.messages]
-    if request.schema is not None:
-        texts.append(json.dumps(request.json_schema, ensure_ascii=False))
-    return "\n".join([*texts, *(request.trie or ()), *(request.options or ())])
+        rest = {name: value for name, value in request.body.items() if name != "messages"}
+        calls = [{k: v for k, v in m.items() if k != "content"} for m in request.body["messages"]]
+        return json.dumps([rest, calls], ensure_ascii=False)
+    schema = "" if request.schema is None else json.dumps(request.json_schema, ensure_ascii=False)
+    return "\n".join([schema, *(request.trie or ()), *(request.options or ())])
 
 
 def output_bound(request: Request) -> int:
@@ -56,12 +71,10 @@ def output_bound(request: Request) -> int:
 
 def bound_of(request: Request, prices: Prices, count: TokenCounter | None = None) -> Bound:
     """From the model's tokenizer; without one a token for each byte, which no byte-level tokenizer exceeds."""
-    text = prompt_text(request)
-    pictures = sum(len(message.images) for message in request.messages)
-    if request.body is not None:
-        pictures = text.count('"image_url"')
-    turns = len(request.messages) or len(request.body["messages"] if request.body else ())
+    read = list(turns(request))
+    text = "\n".join([*(text for text, _ in read), around(request)])
+    pictures = sum(images for _, images in read)
     tokens_in = len(text.encode()) if count is None else count(text)
-    tokens_in += turns * TOKENS_PER_MESSAGE + TOKENS_PER_MESSAGE + pictures * TOKENS_PER_IMAGE
+    tokens_in += (len(read) + 1) * TOKENS_PER_MESSAGE + pictures * TOKENS_PER_IMAGE
     tokens_out = output_bound(request)
     return Bound(tokens_in + tokens_out, prices.cost(tokens_in, 0, tokens_out))

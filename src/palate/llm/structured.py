@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NoReturn
 
 import jsonschema
+from jsonschema.exceptions import SchemaError, UnknownType
 from pydantic import BaseModel, ValidationError
+from referencing.exceptions import Unresolvable
 
 from palate.llm.request import Answer, Message, Request
 
@@ -18,26 +21,37 @@ def checked(request: Request, answer: Answer) -> Answer:
 
     With a pydantic model as schema `value` is an object of it; for a raw body it stays the server's reply.
     """
-    schema = _schema_of(request)
-    if answer.error is not None or (schema is None and request.trie is None):
+    if answer.error is not None:
         return answer
+    if not _is_unicode(answer):
+        return replace(answer, text="", value=None, error="not valid Unicode: half a character")
     if request.trie is not None:
         return _in_trie(request.trie, answer)
+    schema = body_schema(request.body) if request.body is not None else request.schema
+    return answer if schema is None else _fitting(schema, answer, keep=request.body is not None)
+
+
+def _fitting(schema: dict[str, Any] | type[BaseModel], answer: Answer, keep: bool) -> Answer:
+    """`keep`: leave `value` as it is."""
     try:
         value = strict_json(answer.text)
         if isinstance(schema, dict):
             _validator(json.dumps(schema, sort_keys=True)).validate(value)
-        elif schema is not None:
+        else:
             value = schema.model_validate(value)
+    except (re.error, Unresolvable, SchemaError, UnknownType) as problem:
+        cause = str(problem).strip().splitlines()[0][:200]
+        return replace(answer, text="", error=f"the schema cannot be used: {cause}")  # no text, nothing to repair
     except jsonschema.ValidationError as problem:
-        return replace(answer, error=f"does not fit the schema: {problem.message[:300]}")
+        cause = problem.message[:300]
     except ValidationError as problem:
         first = problem.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return replace(answer, error=f"does not fit the schema: {place}: {first['msg']}")
+        cause = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
     except (ValueError, RecursionError) as problem:
-        return replace(answer, error=f"does not fit the schema: {problem}")
-    return answer if request.body is not None else replace(answer, value=value)
+        cause = str(problem)
+    else:
+        return answer if keep else replace(answer, value=value)
+    return replace(answer, error=f"does not fit the schema: {cause}")
 
 
 def repair(request: Request, answer: Answer) -> Request:
@@ -69,15 +83,22 @@ def body_schema(body: dict[str, Any]) -> dict[str, Any] | None:
     return schema if isinstance(schema, dict) else None
 
 
+def _is_unicode(answer: Answer) -> bool:
+    """JSON can spell halves of a surrogate pair, which no file or database takes."""
+    try:
+        answer.text.encode()
+        if answer.value is not None:
+            json.dumps(answer.value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _in_trie(trie: tuple[str, ...], answer: Answer) -> Answer:
     text = answer.text.strip()
     if text in trie:
         return replace(answer, text=text, value=text)
     return replace(answer, error=f"not one of the {len(trie)} allowed answers: {text[:100]!r}")
-
-
-def _schema_of(request: Request) -> dict[str, Any] | type[BaseModel] | None:
-    return body_schema(request.body) if request.body is not None else request.schema
 
 
 @lru_cache(maxsize=256)

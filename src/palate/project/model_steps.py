@@ -16,7 +16,7 @@ from palate.data.splits import split_global_time
 from palate.errors import InputError
 from palate.experiments.compare import BASELINES, choose_on_validation, compare
 from palate.experiments.worth import worth
-from palate.interests.names import document_tokens, name_nodes
+from palate.interests.names import document_tokens, english_stop_words, name_nodes
 from palate.interests.transitions import ask_transitions, spread
 from palate.interests.tree import InterestTree, build_tree, load_tree, save_tree
 from palate.knowledge.controls import noise, permuted, raw_text
@@ -56,9 +56,7 @@ class ModelSteps:
             traffic = project.split.train.item_counts.astype(np.float64)
             tree = build_tree(np.load(vectors.folder / "vectors.npy"), traffic, config)
             documents = self._documents(recorded)
-            from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-            named = name_nodes(tree, documents, ENGLISH_STOP_WORDS | self._everywhere(documents))
+            named = name_nodes(tree, documents, english_stop_words() | self._everywhere(documents))
             save_tree(named, folder / "tree.json")
             heaviest = {}
             for level in range(1, named.depth + 1):
