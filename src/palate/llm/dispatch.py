@@ -176,7 +176,10 @@ class Dispatch:
             traffic.breaker.unknown()
             raise
         except AttemptError as failure:
-            (traffic.limiter.congested if failure.congested else traffic.limiter.ended)(sent)
+            if failure.congested:
+                self._loop.call_later(traffic.limiter.congested(sent), self._release)
+            else:
+                traffic.limiter.ended()
             await self._failed(ask, failure)
         except Exception as error:  # a bug: the caller must see it, not wait for ever
             traffic.limiter.ended()
@@ -241,6 +244,10 @@ class Dispatch:
             self._arrived.put(None)
         else:
             self._give_up(ask, failure)
+
+    def _release(self) -> None:
+        self._traffic.limiter.ended()
+        self.pump()
 
     def _wake(self, ask: _Ask) -> None:
         self._waiting -= 1

@@ -12,8 +12,10 @@ from statistics import median
 Clock = Callable[[], float]
 
 FIRST = 16  # requests in flight at the start
-DECREASE = 0.85  # of the limit that is left after congestion
+DECREASE = 0.9  # of the limit that is left after congestion
 CLIMB = 0.97  # of the last limit that congested: up to here the climb is fast
+FIRST_HOLD = 0.25  # seconds that a refused request keeps its place before any was answered
+TOLERATED = 0.02  # of the limit may be refused in a round trip before it falls
 LATENCY_MULTIPLE = 4.0  # a median latency this many times the baseline is congestion
 SAMPLES = 20  # fewest latencies of which a median is taken
 LONGEST_WAIT = 30.0  # seconds between two attempts where the server names none
@@ -40,12 +42,15 @@ class Limiter:
     def __init__(self, most: int, clock: Clock = time.monotonic) -> None:
         self.most, self.limit, self.flying = most, float(min(FIRST, most)), 0
         self._clock = clock
+        self._peak = 0.0  # in flight at the last congestion, refused ones aside
+        self._share = 1.0  # of the peak: the aim
         self._aim = float("inf")  # fast climb below, slow above
-        self._peak = 0.0  # the limit at the last congestion
         self._round = 0.0  # seconds of a round trip, smoothed
         self._fell = float("-inf")  # when the limit last fell
         self._proved = False  # a request sent since then was answered
+        self._refused, self._counted = 0, 0.0  # refused requests, and since when they are counted
         self._latencies: list[float] = []
+        self._enough = 0.0
         self._baseline = float("inf")
         self._before: float | None = None  # the median that made the limit fall, until it is known whether that helped
 
@@ -59,7 +64,7 @@ class Limiter:
         self.flying += 1
         return self._clock()
 
-    def ended(self, sent: float = 0.0) -> None:
+    def ended(self) -> None:
         """One less is in flight, and that says nothing about how many there may be."""
         self.flying -= 1
 
@@ -76,34 +81,50 @@ class Limiter:
             self._proved = True
             self._watch(latency)
 
-    def congested(self, sent: float) -> None:
-        """One less is in flight: the server had no room for it (429, 503) or no time."""
-        now, flying = self._clock(), self.flying
-        self.flying -= 1
-        if self._proved and sent >= self._fell and now - self._fell >= self._round:
-            self._fall(min(self.limit, float(flying)), now)
+    def congested(self, sent: float) -> float:
+        """The server had no room for one (429, 503) or no time.
 
-    def _fall(self, limit: float, now: float) -> None:
-        falling = limit < self._peak * CLIMB  # it had not even come back to the last peak
-        self._peak = limit
-        self._aim = limit * ((1 + DECREASE) / 2 if falling else CLIMB)
-        self.limit = max(1.0, limit * DECREASE)
+        Its place stays taken for the seconds returned; then call `ended`. One that is refused although the limit has
+        just fallen holds its place as long as an answer would have: filled again at once it would be refused at once.
+        """
+        now = self._clock()
+        if sent < self._fell:  # one more that was too many before the limit fell: the peak was lower
+            self._fall_to(self._peak - 1, self._share)
+            return 0.0
+        if now - self._counted >= self._round:
+            self._counted, self._refused = now, 0
+        self._refused += 1
+        if self._proved and now - self._fell >= self._round and self._refused > TOLERATED * self.limit:
+            self._fall(min(self.limit, self.flying - 1.0), now)
+            return 0.0
+        return max(0.0, sent + (self._round or FIRST_HOLD) - now)
+
+    def _fall(self, peak: float, now: float) -> None:
+        lower = peak < self._peak * CLIMB  # it had not even come back to the last peak
+        self._fall_to(peak, (1 + DECREASE) / 2 if lower else CLIMB)
         self._fell, self._proved = now, False
         self._latencies.clear()
 
+    def _fall_to(self, peak: float, share: float) -> None:
+        self._peak, self._share = max(1.0, peak), share
+        self._aim = share * self._peak
+        self.limit = min(self.limit, max(1.0, DECREASE * self._peak))
+
     def _watch(self, latency: float) -> None:
         """Compare the median of about one round trip with the baseline."""
+        if not self._latencies:
+            self._enough = max(SAMPLES, self.limit)  # as of now: in slow start the limit runs ahead of the answers
         self._latencies.append(latency)
-        if len(self._latencies) < max(SAMPLES, self.limit):
+        if len(self._latencies) < self._enough:
             return
-        now = median(self._latencies)
+        now, last = median(self._latencies), median(self._latencies[-SAMPLES:])
         self._latencies.clear()
         if self._before is not None and now > self._before * (1 + DECREASE) / 2:
             self._baseline = now
         self._before = None
         self._baseline = min(self._baseline, now)
         if now > LATENCY_MULTIPLE * self._baseline:
-            self._before = now
+            self._before = max(now, last)  # while the limit grew, the last are what a fall must better
             self._fall(self.limit, self._clock())
 
 
