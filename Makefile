@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test test-fast lint format bench docs clean
+.PHONY: help setup demo serve test test-fast test-extras lint format bench docs clean
 help:
 	@echo "make demo   set up, run the whole path on MovieLens ml-latest-small, write palate-demo/report.html"
 	@echo "make serve  the demo, then the API and the console at http://127.0.0.1:8000/console"
 	@echo "make test   set up, run all tests      make test-fast  without the slow ones"
+	@echo "make test-extras  those of transformers and Ray, which it installs"
 	@echo "make lint   ruff, mypy, layers, sizes  make format     ruff format and fixes"
 	@echo "make bench  the benchmarks             make docs       the commands page from --help"
 
@@ -35,6 +36,10 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest -m "not slow"
+
+test-extras: setup
+	$(PIP) install -q -c constraints.txt -e ".[torch-lm,ray]"
+	$(BIN)/python -m pytest tests/llm/test_torch_lm.py tests/llm/test_ray_run.py tests/cli/test_llm.py
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -14,9 +14,9 @@ from palate.cli.options import JsonOption, ProjectOption, open_run, say
 from palate.cli.serving import HostOption, PortOption, check_port, start_server
 from palate.data.readers import read_dataset
 from palate.errors import InputError
-from palate.project.project import Project
 from palate.project.report import summary, write_report
 from palate.project.report_data import report_of
+from palate.project.run import Run
 from palate.project.sample import make_sample
 
 
@@ -79,7 +79,7 @@ def run(
         list[str] | None, typer.Argument(help="Only these steps and what they read; all by default.")
     ] = None,
     project: ProjectOption = Path(),
-    plan: Annotated[bool, typer.Option("--plan", help="Only say what would run and what it would ask.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be asked, and what it would cost.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run every step of a project; what has not changed is kept. Writes report.html and report.json.
@@ -87,23 +87,8 @@ def run(
     Example: `palate run annotate golden --project my-feed`
     """
     if plan:
-        opened = Project(project)
-        config = opened.config
-        nodes = 1
-        for branching in config.interests.branching[: config.interests.level]:
-            nodes *= branching
-        say(
-            {
-                "items": opened.dataset.n_items,
-                "events": opened.dataset.events.height,
-                "model": opened.engine.model,
-                "annotation_calls_at_most": config.annotate.items * len(opened.attributes),
-                "transition_calls_at_most": nodes * (nodes - 1) // 2,
-                "answers_in_the_ledger": opened.ledger.count(),
-                "budget_of_calls": config.llm.max_calls,
-            },
-            as_json,
-        )
+        work, _ = open_run(project, quiet=True)
+        say(_plan(work), as_json)
         return
     if not steps:
         _run_all(project, as_json)
@@ -112,6 +97,28 @@ def run(
     with bars.shown():
         made = work.some(steps)
     say({artefact.name: f"{artefact.state}, {artefact.folder}" for artefact in made}, as_json)
+
+
+def _plan(work: Run) -> dict[str, Any]:
+    """What the steps would ask. Transitions depend on a tree that may not stand yet: their number is a bound."""
+    opened, plan = work.project, work.plan()
+    config, nodes = opened.config, 1
+    for branching in config.interests.branching[: config.interests.level]:
+        nodes *= branching
+    return {
+        "items": opened.dataset.n_items,
+        "events": opened.dataset.events.height,
+        "model": opened.engine.model,
+        "annotation_questions": plan.requests,
+        "annotation_calls": plan.calls,
+        "annotation_tokens_in": plan.tokens_in,
+        "annotation_tokens_out_at_most": plan.tokens_out,
+        "annotation_cost_at_most": plan.money,
+        "annotation_seconds": "unknown: the ledger has no call of this model" if plan.seconds is None else plan.seconds,
+        "transition_calls_at_most": nodes * (nodes - 1) // 2,
+        "answers_in_the_ledger": opened.ledger.count(),
+        "budget_of_calls": config.llm.max_calls,
+    }
 
 
 def _run_all(folder: Path, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -60,31 +61,49 @@ def label_request(text: str, attribute: Attribute, entity: str) -> Request:
     return Request(messages, options=attribute.options, purpose="annotate", entity=entity)
 
 
+@dataclass(frozen=True)
+class Question:
+    """One attribute of one item, as it is asked."""
+
+    item_num: int
+    attribute: Attribute
+    text: str
+    request: Request
+
+
+def questions(dataset: Dataset, items: IntArray, attributes: Sequence[Attribute]) -> list[Question]:
+    """Each attribute of each of `items` (item_nums); those about one item follow each other."""
+    found = []
+    for num in map(int, items):
+        text = item_text(dataset, num)
+        for attribute in attributes:
+            request = label_request(text, attribute, dataset.item_ids[num])
+            found.append(Question(num, attribute, text, request))
+    return found
+
+
 def annotate(dataset: Dataset, items: IntArray, attributes: Sequence[Attribute], llm: LLM) -> pl.DataFrame:
     """Label rows (kind `label`) for each of `items` (item_nums) and each attribute; failed asks are left out."""
-    by_options: dict[tuple[str, ...], list[Attribute]] = defaultdict(list)
-    for attribute in attributes:
-        by_options[attribute.options].append(attribute)
-    texts = {int(num): item_text(dataset, int(num)) for num in items}
+    by_options: dict[tuple[str, ...], list[Question]] = defaultdict(list)
+    for question in questions(dataset, items, attributes):
+        by_options[question.attribute.options].append(question)
     rows: list[dict[str, object]] = []
     for options, group in by_options.items():
-        asked = [(num, attribute) for num in texts for attribute in group]
-        requests = [label_request(texts[num], attribute, dataset.item_ids[num]) for num, attribute in asked]
-        probabilities = llm.choose(requests, options)
-        for (num, attribute), request, row in zip(asked, requests, probabilities, strict=True):
+        probabilities = llm.choose([question.request for question in group], options)
+        for question, row in zip(group, probabilities, strict=True):
             if np.isnan(row).any():
                 continue
             rows.append(
                 {
-                    "entity": dataset.item_ids[num],
-                    "name": attribute.name,
-                    "value": float(attribute.fit(row[None, :])[0]),
+                    "entity": dataset.item_ids[question.item_num],
+                    "name": question.attribute.name,
+                    "value": float(question.attribute.fit(row[None, :])[0]),
                     "text": options[int(row.argmax())],
                     "confidence": float(row.max()),
                     "model": llm.model,
                     "source": "llm",
-                    "content_hash": content_hash(texts[num]),
-                    "prompt_hash": request.key(llm.model),
+                    "content_hash": content_hash(question.text),
+                    "prompt_hash": question.request.key(llm.model),
                 }
             )
     return pl.DataFrame(rows)

@@ -40,16 +40,23 @@ class DataSection(Section):
         return self
 
 
+class Price(Section):
+    """Money for a million tokens; `cached`: prompt tokens that a server did not read again, if they are cheaper."""
+
+    tokens_in: float = Field(default=0.0, ge=0)
+    tokens_out: float = Field(default=0.0, ge=0)
+    cached: float | None = Field(default=None, ge=0)
+
+
 class LLMSection(Section):
-    engine: Literal["llama", "openai"] = "llama"
+    engine: Literal["llama", "openai", "torch"] = "llama"
     model: str | None = None
-    """llama: path of a GGUF file (default: the packaged SmolLM2-135M-Instruct). openai: the server's model name."""
+    """llama, torch: path of a model (default: the packaged SmolLM2-135M-Instruct). openai: the server's model name."""
     base_url: str | None = None
     api_key_variable: str = "OPENAI_API_KEY"
     concurrency: int = Field(default=8, ge=1)
-    price_in: float = Field(default=0.0, ge=0)
-    """Money for a million prompt tokens."""
-    price_out: float = Field(default=0.0, ge=0)
+    prices: dict[str, Price] = {}
+    """Of each model, money for a million tokens."""
     max_calls: int | None = Field(default=None, ge=0)
     """No run makes more calls than this."""
     max_tokens: int | None = Field(default=None, ge=0)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from palate.data.dataset import FloatArray
-from palate.knowledge.annotate import annotate, item_text, sample_items
+from palate.knowledge.annotate import annotate, item_text, questions, sample_items
 from palate.knowledge.distil import distil
 from palate.knowledge.golden import measure, read_golden, truth_matrix
 from palate.knowledge.matrix import label_matrix
@@ -19,6 +19,7 @@ from palate.knowledge.store import in_schema, write_parquet
 from palate.knowledge.tables import SCHEMA
 from palate.llm.asking import LedgeredLLM
 from palate.llm.encoders import CachedEncoder
+from palate.llm.plan import Plan, plan
 from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.steps import Artefact, Detail, Steps, file_digest
@@ -69,6 +70,14 @@ class KnowledgeSteps:
             "recorded": recorded and recorded.key,
         }
         return self.steps.run("annotate", inputs, make)
+
+    def plan(self, recorded: Artefact | None) -> Plan:
+        """What `annotate` would ask that the ledger does not hold."""
+        project, config = self.project, self.project.config
+        items = sample_items(project.dataset, config.annotate.items, self._judged_items(recorded), config.annotate.seed)
+        asked = [question.request for question in questions(project.dataset, items, project.attributes)]
+        model = project.engine.model
+        return plan(asked, project.ledger, model, project.prices(model), concurrency=config.llm.concurrency)
 
     def recorded(self) -> Artefact | None:
         """`<kind>.parquet` for each kind of knowledge that was recorded elsewhere."""

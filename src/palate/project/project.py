@@ -19,10 +19,11 @@ from palate.llm.budget import Budget
 from palate.llm.encoders import Encoder, MiniLMEncoder
 from palate.llm.engines.llama import LlamaEngine
 from palate.llm.engines.openai_http import OpenAIEngine
+from palate.llm.engines.torch_lm import TorchEngine
 from palate.llm.ledger import Ledger
 from palate.llm.prices import Prices
 from palate.llm.request import Engine
-from palate.project.config import Config, load_config
+from palate.project.config import Config, Price, load_config
 from palate.project.steps import file_digest
 
 
@@ -95,8 +96,10 @@ class Project:
     @cached_property
     def engine(self) -> Engine:
         section = self.config.llm
-        if section.engine == "llama":
-            return LlamaEngine(None if section.model is None else self.path(Path(section.model)))
+        if section.engine != "openai":
+            local = {"llama": LlamaEngine, "torch": TorchEngine}[section.engine]
+            engine: Engine = local(None if section.model is None else self.path(Path(section.model)))
+            return engine
         if section.base_url is None or section.model is None:
             raise InputError("An LLM over HTTP needs base_url and model.", where="palate.yaml, section llm")
         return OpenAIEngine(
@@ -104,8 +107,12 @@ class Project:
             section.model,
             section.api_key_variable,
             section.concurrency,
-            prices=Prices(section.price_in, section.price_out),
+            prices=self.prices(section.model),
         )
+
+    def prices(self, model: str) -> Prices:
+        """Of palate.yaml; nothing where it names no price."""
+        return Prices(**self.config.llm.prices.get(model, Price()).model_dump())
 
     @cached_property
     def budget(self) -> Budget:

@@ -15,6 +15,7 @@ from palate.errors import InputError
 from palate.knowledge.matrix import filled, label_matrix
 from palate.knowledge.store import KnowledgeStore
 from palate.knowledge.tables import Knowledge
+from palate.llm.plan import Plan
 from palate.project.knowledge_steps import KnowledgeSteps, read_kind
 from palate.project.model_steps import ModelSteps, tree_of
 from palate.project.progress import Bars
@@ -62,6 +63,10 @@ class Run:
         if unknown:
             raise InputError("There is no such step.", got=", ".join(unknown), allowed=", ".join(STEPS))
         return [made for made in (getattr(self, step) for step in steps) if made is not None]
+
+    def plan(self) -> Plan:
+        """What annotation would ask; nothing is asked."""
+        return self._asking.plan(self.recorded)
 
     @cached_property
     def recorded(self) -> Artefact | None:
