@@ -8,8 +8,8 @@ import threading
 import time
 
 import pytest
-
 from fault_server import FAULTS, RETRIED, FaultServer, answer_to, mixed, number_of, planned
+
 from palate.errors import EngineError, InputError
 from palate.llm.engines.llama import LlamaEngine
 from palate.llm.engines.openai_http import OpenAIEngine
@@ -108,14 +108,14 @@ def test_each_fault_ends_in_the_right_answer_or_a_dead_letter(server_of, engine_
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_row_is_lost_or_shifted_in_a_mix_of_all_faults(server_of, engine_of, seed):
-    server = server_of(mixed(seed, 0.1, RETRIED))
+    server = server_of(mixed(seed, 0.05, RETRIED, storm=3))
     found = answers(engine_of(server, timeout=1.0, concurrency=32, attempts=9), questions(600))
     assert [answer.error for answer in found] == [None] * 600
     assert [answer.text for answer in found] == [answer_to(f"question {i}") for i in range(600)]
 
 
 def test_a_storm_costs_no_request_its_attempts(server_of, engine_of):
-    server = server_of("429*120")
+    server = server_of("429*40")
     found = answers(engine_of(server, attempts=4, concurrency=16), questions(60))
     assert [answer.text for answer in found] == [answer_to(f"question {i}") for i in range(60)]
 

@@ -109,7 +109,7 @@ def test_a_server_that_queues_is_kept_busy_without_a_long_queue(clock):
     server = Simulated(Limiter(10_000, clock), clock, 16, queue=True)
     server.run(60)
     assert server.share(5, 60) > 0.97
-    assert len(server.waiting) < 16 * 6
+    assert len(server.waiting) < 16 * 25  # without a look at latency: thousands
 
 
 def test_longer_answers_are_not_taken_for_congestion(clock):

@@ -126,6 +126,7 @@ class Limiter:
         if now > LATENCY_MULTIPLE * self._baseline:
             self._before = max(now, last)  # while the limit grew, the last are what a fall must better
             self._fall(self.limit, self._clock())
+            self._aim = self.limit  # climbing back fast would only build the queue again
 
 
 class Pace:
