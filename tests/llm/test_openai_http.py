@@ -359,13 +359,7 @@ def test_the_real_server_says_what_the_embedded_engine_says(embedded, real):
     asked = ("Is water wet?", "Is the sun cold?", "Is Paris a city?", "Is a cat a plant?")
     texts = [ask_user(f"{question} Explain.", max_tokens=24) for question in asked]
     choices = [ask_user(f"{question} Answer Yes or No.", options=("Yes", "No")) for question in asked]
-    over_http, inside = [], []
-    for request in texts + choices:
-        # llama.cpp reads few tokens with other kernels than many, and what it reads depends on what the last prompt left
-        # in its cache: probabilities move by up to 0.015. Both sides start from the same cache.
-        for engine, found in ((real, over_http), (embedded, inside)):
-            answers(embedded, [ask_user("Good morning.", max_tokens=1)])
-            found += answers(engine, [request])
+    over_http, inside = answers(real, texts + choices), answers(embedded, texts + choices)
     assert [a.text for a in over_http[:4]] == [a.text for a in inside[:4]]
     for ours, theirs in zip(over_http[4:], inside[4:], strict=True):
         assert ours.method == "first token"

@@ -152,7 +152,8 @@ def first_tokens(choice: dict[str, Any]) -> Top | None:
 def first_token_shares(options: Sequence[str], top: Top) -> tuple[float, ...] | None:
     """Probabilities of the options from the likeliest first tokens; None if none of them begins an option.
 
-    A token counts for the one option that it begins, leading space aside. An option that no listed token begins gets
+    A token counts for the one option that it begins, leading space aside; of several spellings ("Yes", " Yes", "Y") the
+    likeliest does, as an engine that scores the option itself would have it. An option that no listed token begins gets
     the probability of the least listed one: its own is not above that.
     """
     by_letter = not told_apart(options)
@@ -162,7 +163,7 @@ def first_token_shares(options: Sequence[str], top: Top) -> tuple[float, ...] | 
         word = token.strip(" ().:\n") if by_letter else token.lstrip()
         begun = [i for i, start in enumerate(starts) if word and start.startswith(word)]
         if len(begun) == 1:
-            shares[begun[0]] += math.exp(logprob)
+            shares[begun[0]] = max(shares[begun[0]], math.exp(logprob))
     if not any(shares):
         return None
     floor = math.exp(min(logprob for _, logprob in top))
