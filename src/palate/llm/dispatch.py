@@ -80,10 +80,10 @@ class Dispatch:
         self._over = False
 
     def room(self) -> int:
-        """Requests to take now: what may be in flight, and a quarter more so that no place waits for the ledger."""
+        """Requests to take now: what may be in flight, and as many again so that no place waits for the ledger."""
         limit = int(self._traffic.limiter.limit)
         active = self.inside - self._waiting
-        return max(0, min(limit + limit // 4 + 1 - active, 4 * limit + 16 - self.inside))
+        return max(0, min(2 * limit - active, 4 * limit + 16 - self.inside))
 
     def add(self, taken: list[tuple[int, Request]]) -> None:
         asks = []
