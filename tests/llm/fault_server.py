@@ -126,10 +126,8 @@ class FaultServer:
         self.total = 0
         self._loop = asyncio.new_event_loop()
         self._open: set[_Connection] = set()
-        self._server = self._loop.run_until_complete(
-            self._loop.create_server(lambda: _Connection(self), "127.0.0.1", port, backlog=1024)
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._socket = socket.create_server(("127.0.0.1", port), backlog=1024)
+        self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> FaultServer:
@@ -142,10 +140,12 @@ class FaultServer:
         self._thread.join()
 
     def serve(self) -> None:
+        listen = self._loop.create_server(lambda: _Connection(self), sock=self._socket)
+        server = self._loop.run_until_complete(listen)
         try:
             self._loop.run_forever()
         finally:
-            self._server.close()
+            server.close()
             for connection in list(self._open):
                 connection.drop()
             self._loop.run_until_complete(self._end())

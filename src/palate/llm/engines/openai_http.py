@@ -151,10 +151,11 @@ class _Running:
         return cls(loop, thread, wire, ThreadPoolExecutor(1, thread_name_prefix="palate-booking"))
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.wire.close(), self.loop).result()
+        # On the loop's own thread: the caller's may run a loop of its own (a notebook).
+        for last in (self.wire.close(), self.loop.shutdown_default_executor()):
+            asyncio.run_coroutine_threadsafe(last, self.loop).result()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
-        self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
         self.booking.shutdown()
 
