@@ -87,14 +87,14 @@ def run(
     Example: `palate run annotate golden --project my-feed`
     """
     if plan:
-        work, _ = open_run(project, quiet=True)
-        say(_plan(work), as_json)
+        with open_run(project, quiet=True) as work:
+            found = _plan(work)
+        say(found, as_json)
         return
     if not steps:
         _run_all(project, as_json)
         return
-    work, bars = open_run(project, quiet=as_json)
-    with bars.shown():
+    with open_run(project, quiet=as_json) as work:
         made = work.some(steps)
     say({artefact.name: f"{artefact.state}, {artefact.folder}" for artefact in made}, as_json)
 
@@ -122,10 +122,8 @@ def _plan(work: Run) -> dict[str, Any]:
 
 
 def _run_all(folder: Path, as_json: bool) -> None:
-    work, bars = open_run(folder, quiet=as_json)
-    with bars.shown():
-        work.all()
-    report = report_of(work)
+    with open_run(folder, quiet=as_json) as work:
+        report = report_of(work.all())
     write_report(folder, report)
     if as_json:
         say({"report": str(folder / "report.json"), "snapshot": work.snapshot.detail["name"]}, as_json)

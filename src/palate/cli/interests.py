@@ -26,8 +26,7 @@ def build(project: ProjectOption = Path(), as_json: JsonOption = False) -> None:
 
     Example: `palate interests build --project palate-demo`
     """
-    run, bars = open_run(project, as_json)
-    with bars.shown():
+    with open_run(project, as_json) as run:
         made = run.interests
     if as_json:
         say({"tree": str(made.folder / "tree.json"), **made.detail}, as_json)
@@ -46,8 +45,7 @@ def transitions(project: ProjectOption = Path(), as_json: JsonOption = False) ->
 
     Example: `palate interests transitions --project palate-demo`
     """
-    run, bars = open_run(project, as_json)
-    with bars.shown():
+    with open_run(project, as_json) as run:
         made = run.transitions
     path = made.folder / "transitions.parquet"
     say({"table": str(path), "rows": pl.read_parquet(path).height, **made.detail}, as_json)

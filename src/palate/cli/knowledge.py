@@ -38,8 +38,7 @@ def annotate(context: typer.Context, project: ProjectOption = Path(), as_json: J
     """
     if context.invoked_subcommand is not None:
         return
-    run, bars = open_run(project, as_json)
-    with bars.shown():
+    with open_run(project, as_json) as run:
         made = run.annotate
     say({"labels": str(made.folder / "label.parquet"), **made.detail}, as_json)
 
@@ -69,8 +68,7 @@ def distill(project: ProjectOption = Path(), as_json: JsonOption = False) -> Non
 
     Example: `palate distill --project my-feed`
     """
-    run, bars = open_run(project, as_json)
-    with bars.shown():
+    with open_run(project, as_json) as run:
         made = run.distil
     say({"folder": str(made.folder), **made.detail}, as_json)
 
@@ -80,8 +78,7 @@ def golden(project: ProjectOption = Path(), as_json: JsonOption = False) -> None
 
     Example: `palate golden --project palate-demo`
     """
-    run, bars = open_run(project, as_json)
-    with bars.shown():
+    with open_run(project, as_json) as run:
         made = run.golden
     rows = json.loads((made.folder / "golden.json").read_text())
     if as_json:

@@ -21,8 +21,7 @@ def compare(project: ProjectOption = Path(), as_json: JsonOption = False) -> Non
 
     Example: `palate compare --project palate-demo`
     """
-    run, bars = open_run(project, as_json)
-    with bars.shown():
+    with open_run(project, as_json) as run:
         made = run.models
     found = json.loads((made.folder / "comparison.json").read_text())
     if as_json:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +18,12 @@ ProjectOption = Annotated[Path, typer.Option("--project", "-p", help="Folder wit
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer for machines: JSON on stdout, no progress.")]
 
 
-def open_run(folder: Path, quiet: bool = False) -> tuple[Run, Bars]:
+@contextmanager
+def open_run(folder: Path, quiet: bool = False) -> Iterator[Run]:
+    """The run of a project, with its bars shown; engine and ledger are closed at the end."""
     bars = Bars(quiet)
-    return Run(Project(folder), bars), bars
+    with closing(Project(folder)) as project, bars.shown():
+        yield Run(project, bars)
 
 
 def say(answer: dict[str, Any], as_json: bool) -> None:

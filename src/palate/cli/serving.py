@@ -85,8 +85,7 @@ def build(project: ProjectOption = Path(), as_json: JsonOption = False) -> None:
 
     Example: `palate snapshot build --project my-feed`
     """
-    run, bars = open_run(project, as_json)
-    with bars.shown():
+    with open_run(project, as_json) as run:
         made = run.all()
     say(made.snapshot.detail, as_json)
 
