@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from palate.data.dataset import Dataset
-from palate.data.readers import read_dataset
+from palate.data.folder import read_folder
 from palate.data.splits import split_global_time
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,9 +25,7 @@ NAMES = ("movielens-small", "movielens-100k", "amazon-toys", "amazon-industrial"
 
 def load(name: str) -> Dataset:
     """One of `NAMES`. Raises `InputError` where the development data is not there."""
-    folder = SHARED / name
-    users = folder / "users.parquet"
-    return read_dataset(folder / "items.parquet", folder / "interactions.parquet", users if users.exists() else None)
+    return read_folder(SHARED / name)
 
 
 def make_sample() -> None:

@@ -50,3 +50,19 @@ def test_text_that_is_not_utf8_is_named(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(InputError, match="UTF-8"):
         load_attributes(tmp_path)
+
+
+def test_a_change_in_wording_is_a_new_version():
+    one = Attribute(name="funny", question="Is this funny?")
+    assert one.version == Attribute(name="comic", question="Is this funny?", human_labels=("fun",)).version
+    for change in ({"question": "Is it funny?"}, {"guidance": "Jokes count."}, {"edge_cases": ("Satire counts.",)}):
+        assert Attribute(**{"name": "funny", "question": "Is this funny?", **change}).version != one.version
+
+
+def test_several_options_may_hold_of_a_multi(tmp_path):
+    text = "name: setting\nkind: multi\nquestion: Where does it play?\noptions: [Outer space, City]\n"
+    (tmp_path / "a.yaml").write_text(text + "examples: [{item: Alien, answer: Outer space}]\n")
+    space, city = load_attributes(tmp_path)
+    assert (space.name, city.name, space.options) == ("setting_outer_space", "setting_city", ("Yes", "No"))
+    assert "Outer space" in space.question
+    assert [part.examples[0].answer for part in (space, city)] == ["Yes", "No"]

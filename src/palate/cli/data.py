@@ -11,7 +11,6 @@ import typer
 from palate.cli.options import JsonOption, ProjectOption
 from palate.data.check import check_files
 from palate.errors import InputError
-from palate.knowledge.golden import read_golden
 from palate.project.project import Project
 
 
@@ -58,8 +57,9 @@ def _check_project(project: Project) -> tuple[list[str], bool, list[dict[str, ob
         dataset = project.dataset
         lines.append(f"data: {dataset.n_items} items, {dataset.n_users} users, {dataset.events.height} events")
     lines.append(f"attributes: {', '.join(attribute.name for attribute in project.attributes)}")
-    golden = project.path(project.config.golden)
-    if good and any(golden.glob("*.csv")):
-        lines.append(f"golden: {read_golden(golden, project.dataset.item_ids, project.attributes).height} labels")
+    if good and project.has_golden:
+        golden = project.golden
+        lines.append(f"golden: {golden.dev.height} labels on the dev side, {golden.n_locked} held out")
+        lines += [f"golden: {skip}" for skip in golden.skipped]
     lines.append(f"llm: {project.engine.model} ({project.engine.name})")
     return lines, good, found

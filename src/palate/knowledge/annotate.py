@@ -55,6 +55,7 @@ def label_request(text: str, attribute: Attribute, entity: str) -> Request:
     question = [f"Question: {attribute.question}"]
     if attribute.guidance:
         question.append(attribute.guidance)
+    question += attribute.edge_cases
     question += [f"Example: {example.item}: {example.answer}" for example in attribute.examples]
     content = f"Item: {text}\n\n" + "\n".join(question)
     messages = (Message("system", _SYSTEM + ", ".join(attribute.options)), Message("user", content))
@@ -104,6 +105,7 @@ def annotate(dataset: Dataset, items: IntArray, attributes: Sequence[Attribute],
                     "source": "llm",
                     "content_hash": content_hash(question.text),
                     "prompt_hash": question.request.key(llm.model),
+                    "version": question.attribute.version,
                 }
             )
     return pl.DataFrame(rows)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
+import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from palate.errors import InputError
+
+_WORDING = ("question", "options", "kind", "guidance", "edge_cases", "examples")
 
 
 class Example(BaseModel):
@@ -28,8 +33,13 @@ class Attribute(BaseModel):
     question: str = Field(min_length=5)
     options: tuple[str, ...] = Field(default=("Yes", "No"), min_length=2)
     """The answers, the one that says that the attribute fits best first."""
+    kind: Literal["scale", "multi"] = "scale"
+    """scale: exactly one option holds, two (binary) or more in order (ordinal). multi: any number of them may; each
+    becomes a yes-or-no attribute of its own (`parts`)."""
     guidance: str = ""
     """What counts and what does not; shown to the LLM and to human raters."""
+    edge_cases: tuple[str, ...] = ()
+    """Cases that raters disagreed on and how they were settled, a sentence each; shown like the guidance."""
     examples: tuple[Example, ...] = ()
     description: str = ""
     """The attribute as a phrase ("a funny film"): the zero-shot baseline compares its vector with the item's."""
@@ -39,7 +49,7 @@ class Attribute(BaseModel):
     @model_validator(mode="after")
     def _examples_answer_with_options(self) -> Self:
         for example in self.examples:
-            if example.answer not in self.options:
+            if self.kind == "scale" and example.answer not in self.options:
                 raise ValueError(
                     f"the example {example.item!r} answers {example.answer!r}, "
                     f"which is not an option: {', '.join(self.options)}"
@@ -48,13 +58,42 @@ class Attribute(BaseModel):
             raise ValueError("two options are the same")
         return self
 
-    def fit(self, probabilities: Any) -> Any:
-        """How well the attribute fits, 0..1: options count from 1 (first) down to 0 (last) in equal steps.
+    @property
+    def version(self) -> str:
+        """8 hex digits of the wording, all that LLM and raters are shown. Labels keep the version they came from."""
+        shown = self.model_dump(mode="json", include=set(_WORDING))
+        return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:8]
 
-        `probabilities` is [n, n_options]; with two options this is the probability of the first.
+    def parts(self) -> list[Attribute]:
+        """The closed questions that this attribute is asked as: itself, or one for each option of a `multi`."""
+        if self.kind == "scale":
+            return [self]
+        return [self._part(option) for option in self.options]
+
+    def _part(self, option: str) -> Attribute:
+        answers = [(example.item, {a.strip() for a in example.answer.split(",")}) for example in self.examples]
+        slug = re.sub(r"[^a-z0-9]+", "_", option.lower()).strip("_")
+        return Attribute(
+            name=f"{self.name}_{slug}",
+            question=f"{self.question} Does this answer hold: {option}?",
+            guidance=self.guidance,
+            edge_cases=self.edge_cases,
+            examples=tuple(Example(item=item, answer="Yes" if option in said else "No") for item, said in answers),
+            description=f"{self.description or self.name.replace('_', ' ')}: {option}",
+            human_labels=(option.lower(),),
+        )
+
+    def steps(self) -> dict[str, float]:
+        """What each option counts as a value 0..1: the first 1, the last 0, equal steps between."""
+        last = len(self.options) - 1
+        return {option: (last - k) / last for k, option in enumerate(self.options)}
+
+    def fit(self, probabilities: Any) -> Any:
+        """How well the attribute fits, 0..1: the mean of `steps` under `probabilities` [n, n_options].
+
+        With two options this is the probability of the first.
         """
-        steps = len(self.options) - 1
-        return sum(probabilities[:, k] * (steps - k) / steps for k in range(steps + 1))
+        return sum(probabilities[:, k] * step for k, step in enumerate(self.steps().values()))
 
 
 def load_attributes(folder: Path) -> list[Attribute]:
@@ -76,7 +115,7 @@ def load_attributes(folder: Path) -> list[Attribute]:
     for file in files:
         found = read_yaml(file)
         for number, entry in enumerate(found if isinstance(found, list) else [found], start=1):
-            attributes.append(_attribute(entry, f"{file}, entry {number}"))
+            attributes += _attribute(entry, f"{file}, entry {number}").parts()
     names = [attribute.name for attribute in attributes]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

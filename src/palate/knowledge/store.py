@@ -40,7 +40,7 @@ class KnowledgeStore:
         for kind in KINDS:
             parts = sorted((self.folder / kind).glob("*.parquet"), key=lambda part: part.stat().st_mtime_ns)
             if parts:
-                tables[kind] = pl.concat([_read(part) for part in parts])
+                tables[kind] = pl.concat([in_schema(kind, _read(part)) for part in parts])  # older parts lack columns
         return Knowledge(tables)
 
 

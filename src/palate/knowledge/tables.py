@@ -20,6 +20,8 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "content_hash": pl.String,  # of what the model was shown of the entity
     "prompt_hash": pl.String,  # the ledger's key, or the recorded prompt's hash
     "as_of": pl.Datetime("us", "UTC"),  # nothing later was known to the answer
+    "version": pl.String,  # label: the attribute's wording (`Attribute.version`)
+    "evidence": pl.String,  # label, tag: words of the item that the answer rests on
     "tokens": pl.Int64,
     "cost": pl.Float64,
 }

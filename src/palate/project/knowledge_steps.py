@@ -12,7 +12,7 @@ import polars as pl
 from palate.data.dataset import FloatArray
 from palate.knowledge.annotate import annotate, item_text, questions, sample_items
 from palate.knowledge.distil import distil
-from palate.knowledge.golden import measure, read_golden, truth_matrix
+from palate.knowledge.golden import measure, truth_matrix
 from palate.knowledge.matrix import label_matrix
 from palate.knowledge.recorded import read_recorded, read_rows
 from palate.knowledge.store import in_schema, write_parquet
@@ -120,13 +120,16 @@ class KnowledgeSteps:
 
         def make(folder: Path) -> Detail:
             ids, names = project.dataset.item_ids, [attribute.name for attribute in project.attributes]
-            golden = read_golden(project.path(project.config.golden), ids, project.attributes)
+            golden = project.golden
+            dev = truth_matrix(golden.dev, ids, names)
+            held_out = truth_matrix(golden.held_out("palate golden"), ids, names)
             scores = {name: label_matrix(pl.read_parquet(path), ids, names) for name, path in sources.items()}
             scores[ZERO_SHOT] = self._zero_shot(np.load(vectors.folder / "vectors.npy"))
-            found = measure(truth_matrix(golden, ids, names), scores, names)
+            found = measure(dev, held_out, scores, names)
             rows = [agreement.row() for agreement in found]
             (folder / "golden.json").write_text(json.dumps(rows))
-            return {"judged_items": golden["item_id"].n_unique(), "sources": len(scores)}
+            skipped = [str(skip) for skip in golden.skipped]
+            return {"judged_items": len(golden.judged), "sources": len(scores), "skipped": skipped}
 
         inputs: dict[str, Any] = {
             "golden": self._golden_key(),
@@ -142,19 +145,17 @@ class KnowledgeSteps:
         return np.asarray(vectors @ asked.T, dtype=np.float32)
 
     def _judged_items(self, recorded: Artefact | None) -> list[int]:
-        """Items of which people said at least one yes and that a recorded model judged too: all can be compared."""
+        """Items that people labelled and that a recorded model judged too: all can be compared."""
         project = self.project
         if not self._golden_key():
             return []
-        judged = read_golden(project.path(project.config.golden), project.dataset.item_ids, project.attributes)
-        ids = set(judged.filter(pl.col("label") == 1)["item_id"])
+        ids = project.golden.judged
         if recorded is not None:
             ids &= set(read_kind(recorded, "label")["entity"]) or ids
         return sorted(project.dataset.item_nums[item_id] for item_id in ids)
 
     def _golden_key(self) -> str:
-        folder = self.project.path(self.project.config.golden)
-        return file_digest(folder) if folder.is_dir() else ""
+        return self.project.golden.key if self.project.has_golden else ""
 
     def _recorded_key(self) -> str:
         section = self.project.config.recorded

@@ -15,6 +15,7 @@ from palate.data.readers import read_dataset
 from palate.data.splits import Split, split_global_time
 from palate.errors import InputError
 from palate.knowledge.attributes import Attribute, load_attributes
+from palate.knowledge.golden_set import GoldenSet, read_golden_set
 from palate.llm.budget import Budget
 from palate.llm.encoders import Encoder, MiniLMEncoder
 from palate.llm.engines.llama import LlamaEngine
@@ -84,6 +85,14 @@ class Project:
     @cached_property
     def attributes(self) -> list[Attribute]:
         return load_attributes(self.path(self.config.attributes))
+
+    @property
+    def has_golden(self) -> bool:
+        return any(self.path(self.config.golden).glob("*.csv"))
+
+    @cached_property
+    def golden(self) -> GoldenSet:
+        return read_golden_set(self.path(self.config.golden), self.dataset.item_ids, self.attributes)
 
     @property
     def attribute_facts(self) -> list[dict[str, Any]]:

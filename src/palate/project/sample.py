@@ -9,6 +9,7 @@ from palate.data.movielens import read_movielens_tags
 from palate.errors import InputError, StorageError
 from palate.knowledge.attributes import load_attributes
 from palate.knowledge.golden import golden_from_tags
+from palate.knowledge.golden_set import golden_split
 
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -64,6 +65,7 @@ def _write_golden(folder: Path) -> None:
     if target.exists():
         return
     target.parent.mkdir(exist_ok=True)
+    golden_split(target.parent, salt="ml-latest-small")  # the same split wherever the demo runs
     rows = golden_from_tags(read_movielens_tags(folder / "ml-latest-small"), load_attributes(folder / "attributes"))
     temporary = target.with_name(".user_tags.tmp")
     rows.write_csv(temporary)
