@@ -183,7 +183,7 @@ def _read_file(
     values = {name: {**options, "1": 1.0, "0": 0.0, UNSURE: None} for name, options in steps.items()}
     names = table.select("attribute", "label").iter_rows()
     known = [label in values.get(name, {}) for name, label in names]
-    found = []
+    found: list[tuple[pl.DataFrame, Skipped]] = []
     for column, good, what, allowed in (
         ("item_id", table["item_id"].is_in(list(item_ids)), "no such item", "ids of the catalogue"),
         ("attribute", table["attribute"].is_in(list(steps)), "no such attribute", ", ".join(sorted(steps))),
