@@ -171,12 +171,26 @@ def test_the_breaker_opens_on_many_failures_over_some_time_and_lets_one_probe(cl
     breaker.failed()
     assert breaker.open
     clock.now += breaker.delay()
-    breaker.sent()
+    assert breaker.sent()
     assert breaker.delay() == float("inf")
-    breaker.failed(wait=7.0)
+    breaker.failed(wait=7.0, probe=True)
     assert breaker.delay() == pytest.approx(7.0)
     breaker.succeeded()
     assert (breaker.open, breaker.delay()) == (False, 0.0)
+
+
+def test_what_was_in_flight_when_the_breaker_opened_does_not_delay_the_probe(clock):
+    breaker = Breaker(60, clock, failures=1, seconds=0.0)
+    assert not breaker.sent()
+    for _ in range(200):
+        breaker.failed()
+    assert breaker.delay() <= Breaker.FIRST_PAUSE
+    clock.now += breaker.delay()
+    assert breaker.sent()
+    breaker.failed()  # another of those: the probe is still under way
+    assert breaker.delay() == float("inf")
+    breaker.failed(probe=True)
+    assert breaker.delay() == pytest.approx(2 * Breaker.FIRST_PAUSE)
 
 
 def test_patience_ends(clock):

@@ -31,6 +31,20 @@ def intervals(rows: Rows, metric: str, category: str, series: str | None = None,
     }
 
 
+def plane(rows: Rows, x: str, y: str, series: str | None = None, joined: bool = False) -> dict[str, Any]:
+    """`row[y]` against `row[x]`, one line (`joined`) or cloud for each `row[series]`; `row["label"]` names a point."""
+    kept = [row for row in rows if finite(row.get(x)) is not None and finite(row.get(y)) is not None]
+    names = _distinct(kept, series) if series else [y]
+    points: dict[str, list[list[Any]]] = {name: [] for name in names}
+    for row in kept:
+        figures = [finite(row.get(key)) for key in (x, y, f"{y}_low", f"{y}_high")]
+        points[_text(row, series) if series else y].append([*figures, _text(row, "label") or None])
+    if joined:
+        points = {name: sorted(of, key=lambda point: float(point[0])) for name, of in points.items()}
+    listed = [{"name": name, "points": of} for name, of in points.items()]
+    return {"x": x.replace("_", " "), "y": y.replace("_", " "), "joined": joined, "series": listed}
+
+
 def timeline(steps: Rows) -> dict[str, Any]:
     """Steps laid end to end, in seconds since the first began."""
     laid, now = [], 0.0

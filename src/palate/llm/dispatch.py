@@ -51,6 +51,7 @@ class _Ask:
     calls: int = 0  # sent in all
     first: float = 0.0  # when the first was sent
     deadline: float | None = None  # None: from the next sending on
+    probe: bool = False  # sent to see whether the server is back
 
 
 class Dispatch:
@@ -160,7 +161,7 @@ class Dispatch:
         ask.first = ask.first or now
         ask.calls += 1
         sent = self._traffic.limiter.sent()
-        self._traffic.breaker.sent()
+        ask.probe = self._traffic.breaker.sent()
         self._traffic.requests.take(1)
         self._traffic.tokens.take(ask.reserve)
         task = self._loop.create_task(self._attempt(ask, sent))
@@ -173,7 +174,7 @@ class Dispatch:
             found = await self._post(ask)
         except asyncio.CancelledError:
             traffic.limiter.ended()
-            traffic.breaker.unknown()
+            traffic.breaker.unknown(ask.probe)
             raise
         except AttemptError as failure:
             if failure.congested:
@@ -224,7 +225,7 @@ class Dispatch:
                 self._give_up(ask, failure)
             return
         was_open = breaker.open
-        breaker.failed(failure.wait)
+        breaker.failed(failure.wait, ask.probe)
         if breaker.open and not was_open:
             _LOG.warning("The LLM server at %s fails (%s); waiting for it.", self._wire.url, failure.label)
         if failure.kind is Kind.FATAL or breaker.exhausted:

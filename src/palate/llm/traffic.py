@@ -12,10 +12,10 @@ from statistics import median
 Clock = Callable[[], float]
 
 FIRST = 16  # requests in flight at the start
-DECREASE = 0.9  # of the limit that is left after congestion
+DECREASE = 0.95  # of the limit that is left after congestion
 CLIMB = 0.97  # of the last limit that congested: up to here the climb is fast
 FIRST_HOLD = 0.25  # seconds that a refused request keeps its place before any was answered
-TOLERATED = 0.02  # of the limit may be refused in a round trip before it falls
+TOLERATED = 0.04  # of the limit may be refused in a round trip before it falls
 LATENCY_MULTIPLE = 4.0  # a median latency this many times the baseline is congestion
 SAMPLES = 20  # fewest latencies of which a median is taken
 LONGEST_WAIT = 30.0  # seconds between two attempts where the server names none
@@ -188,29 +188,38 @@ class Breaker:
             return 0.0
         return float("inf") if self._probing else max(0.0, self._probe_at - self._clock())
 
-    def sent(self) -> None:
+    def sent(self) -> bool:
+        """One goes. Is it a probe? Say so when it ends."""
         self._probing = self.open
+        return self.open
 
-    def unknown(self) -> None:
+    def unknown(self, probe: bool) -> None:
         """A request was given up; if it was the probe, another one may go."""
-        self._probing = False
+        self._probing = self._probing and not probe
 
     def succeeded(self) -> None:
         """The server answered, if only to refuse a request for what it asks."""
         self._row, self.open, self._probing, self._pause = 0, False, False, self.FIRST_PAUSE
 
-    def failed(self, wait: float | None = None) -> None:
-        """`wait`: seconds the server asked to be left alone."""
+    def failed(self, wait: float | None = None, probe: bool = False) -> None:
+        """`wait`: seconds the server asked to be left alone.
+
+        Only a probe that failed makes the next one wait longer: what was in flight when the breaker opened says
+        nothing new, and hundreds of them would make it the longest wait at once.
+        """
         now = self._clock()
         if self._row == 0:
             self._since = now
         self._row += 1
-        self._probing = False
-        if self.open:
+        opens = not self.open and self._row >= self._failures and now - self._since >= self._seconds
+        self.open = self.open or opens
+        if probe:
+            self._probing = False
             self._pause = min(2 * self._pause, self.LONGEST_PAUSE)
-        self.open = self.open or (self._row >= self._failures and now - self._since >= self._seconds)
-        if self.open:
+        if opens or probe:
             self._probe_at = now + (self._pause if wait is None else wait)
+        elif self.open and wait is not None:
+            self._probe_at = max(self._probe_at, now + wait)
 
 
 def back_off(attempt: int, asked: float | None = None) -> float:

@@ -16,7 +16,7 @@ from palate.errors import StorageError
 from palate.project.report_summary import summary
 from palate.project.report_view import view
 
-__all__ = ["page", "summary", "write_report"]
+__all__ = ["page", "rendered", "summary", "write_pages", "write_report"]
 
 ECHARTS = "echarts-6.1.0.min.js"
 
@@ -29,17 +29,28 @@ def write_report(folder: Path | str, report: Mapping[str, Any]) -> None:
     Raises:
         StorageError: Where a file cannot be written.
     """
-    target = Path(folder)
-    data = json.dumps(plain(report), ensure_ascii=False, indent=1, allow_nan=False)
-    html = page(report)
-    _write(target / "report.json", data + "\n")
-    _write(target / "report.html", html)
+    write_pages(Path(folder), report, page(report))
 
 
 def page(report: Mapping[str, Any]) -> str:
     """The report as one HTML page with its style, charts and data inside."""
-    template = environment("palate.project").get_template("report.html")
-    return template.render(**view(report), **_static())
+    return rendered("report.html", view(report))
+
+
+def rendered(template: str, context: Mapping[str, Any]) -> str:
+    """A self-contained page from one of our templates."""
+    return environment("palate.project").get_template(template).render(**context, **_static())
+
+
+def write_pages(target: Path, data: Any, html: str) -> None:
+    """`report.json` and `report.html`.
+
+    Raises:
+        StorageError: Where a file cannot be written.
+    """
+    text = json.dumps(plain(data), ensure_ascii=False, indent=1, allow_nan=False)
+    _write(target / "report.json", text + "\n")
+    _write(target / "report.html", html)
 
 
 def _static() -> dict[str, Any]:

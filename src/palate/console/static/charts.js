@@ -267,7 +267,29 @@
     chart.on("finished", arrive);
   };
 
-  const kinds = { intervals, bars, timeline, treemap };
+  // Numbers against numbers: {x, y, joined, series: [{name, points: [[x, y, low, high, label] ...]}]}
+  const plane = (element, data) => {
+    const top = headroom(element, data.series.length) + 14;
+    element.style.height = `${top + 330}px`;
+    const base = shared(element);
+    const said = ({ value, seriesName }) =>
+      `${wrap(value[4] ?? seriesName, 40)}\n${data.x}: ${number(value[0])}\n${data.y}: ${number(value[1])}` +
+      (value[2] != null ? `  [${number(value[2])}, ${number(value[3])}]` : "");
+    return {
+      ...base,
+      legend: legend(element, data.series.map((one) => one.name)),
+      grid: { ...frame(top), left: 24 },
+      xAxis: valueAxis(data.x, { scale: true, axisLine: axisLine() }),
+      yAxis: valueAxis(data.y, { scale: true, nameGap: 44 }),
+      tooltip: { ...base.tooltip, formatter: said },
+      series: data.series.map((one) => ({
+        name: one.name, type: data.joined ? "line" : "scatter", data: one.points, symbolSize: data.joined ? 6 : 10,
+        label: { show: !data.joined && one.points.length < 12, position: "right", color: css("--muted"), formatter: ({ value }) => cut(value[4] ?? "", 24) },
+      })),
+    };
+  };
+
+  const kinds = { intervals, bars, timeline, treemap, plane };
 
   const draw = (element) => {
     const block = document.getElementById(element.dataset.from);
