@@ -28,6 +28,7 @@ from palate.llm.ledger import Ledger, open_ledger, transaction
 from palate.llm.ledger_tables import NANO
 from palate.llm.ledger_tools import merge
 from palate.llm.request import Answer, Engine, Request
+from palate.llm.request_lines import from_line, to_line
 from palate.llm.runner import Outcome, Runner, Spent, Standing
 from palate.llm.seen import Seen
 from palate.llm.structured import checked
@@ -64,7 +65,7 @@ class RayRun:
         (self._folder / _STOP).touch()
 
     def ask(self, requests: Iterable[Request]) -> Asked:
-        """Ask what the ledger lacks. Only raw bodies are dealt.
+        """Ask what the ledger lacks.
 
         Raises:
             BudgetError: The next call might pass the budget; what was answered has been merged.
@@ -223,8 +224,7 @@ def _deal(keyed: Iterable[tuple[str, Request]], folder: Path, n: int) -> list[Pa
     files = [shard.open("w", encoding="utf-8") for shard in shards]
     try:
         for key, request in keyed:
-            line = {"body": request.body, "purpose": request.purpose, "entity": request.entity}
-            files[int(key, 16) % n].write(json.dumps(line, ensure_ascii=False) + "\n")
+            files[int(key, 16) % n].write(json.dumps(to_line(request), ensure_ascii=False) + "\n")
     finally:
         for file in files:
             file.close()
@@ -234,7 +234,7 @@ def _deal(keyed: Iterable[tuple[str, Request]], folder: Path, n: int) -> list[Pa
 def _read_shard(shard: Path) -> Iterator[Request]:
     with shard.open(encoding="utf-8") as file:
         for line in file:
-            yield Request(**json.loads(line))
+            yield from_line(json.loads(line))
 
 
 def _reserve(ledger: Path, budget: Budget, segments: list[Path]) -> Budget:

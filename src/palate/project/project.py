@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,7 +25,7 @@ from palate.llm.engines.torch_lm import TorchEngine
 from palate.llm.ledger import Ledger
 from palate.llm.prices import Prices
 from palate.llm.request import Engine
-from palate.project.config import Config, Price, load_config
+from palate.project.config import Config, LLMSection, Price, load_config
 from palate.project.steps import file_digest
 
 
@@ -104,24 +105,15 @@ class Project:
 
     @cached_property
     def engine(self) -> Engine:
-        section = self.config.llm
-        if section.engine != "openai":
-            local = {"llama": LlamaEngine, "torch": TorchEngine}[section.engine]
-            engine: Engine = local(None if section.model is None else self.path(Path(section.model)))
-            return engine
-        if section.base_url is None or section.model is None:
-            raise InputError("An LLM over HTTP needs base_url and model.", where="palate.yaml, section llm")
-        return OpenAIEngine(
-            section.base_url,
-            section.model,
-            section.api_key_variable,
-            section.concurrency,
-            prices=self.prices(section.model),
-        )
+        return self.make_engine()
+
+    @property
+    def make_engine(self) -> Callable[[], Engine]:
+        """Makes the engine anew, here or in a process that is sent this."""
+        return partial(engine_of, self.config.llm, self.folder.resolve())
 
     def prices(self, model: str) -> Prices:
-        """Of palate.yaml; nothing where it names no price."""
-        return Prices(**self.config.llm.prices.get(model, Price()).model_dump())
+        return prices_of(self.config.llm, model)
 
     @cached_property
     def budget(self) -> Budget:
@@ -132,3 +124,29 @@ class Project:
     @cached_property
     def encoder(self) -> Encoder:
         return MiniLMEncoder()
+
+
+def engine_of(section: LLMSection, folder: Path) -> Engine:
+    """The engine that a config names; paths are relative to `folder`.
+
+    Raises:
+        InputError: A model, address or setting that cannot be.
+    """
+    if section.engine != "openai":
+        local = {"llama": LlamaEngine, "torch": TorchEngine}[section.engine]
+        engine: Engine = local(None if section.model is None else folder / section.model)
+        return engine
+    if section.base_url is None or section.model is None:
+        raise InputError("An LLM over HTTP needs base_url and model.", where="palate.yaml, section llm")
+    return OpenAIEngine(
+        section.base_url,
+        section.model,
+        section.api_key_variable,
+        section.concurrency,
+        prices=prices_of(section, section.model),
+    )
+
+
+def prices_of(section: LLMSection, model: str) -> Prices:
+    """Of palate.yaml; nothing where it names no price."""
+    return Prices(**section.prices.get(model, Price()).model_dump())

@@ -14,7 +14,7 @@ from palate.knowledge.recorded import read_recorded, read_rows
 from palate.knowledge.tables import Knowledge
 from palate.llm.asking import LedgeredLLM
 from palate.llm.budget import Budget
-from palate.llm.encoders import MiniLMEncoder
+from palate.llm.encoders import CachedEncoder, MiniLMEncoder
 from palate.llm.ledger import Ledger
 from palate.llm.request import Engine
 
@@ -59,7 +59,7 @@ def open_study(
     return Study(
         dataset=dataset,
         llm=LedgeredLLM(engine, ledger, budget, lambda done, total: progress("language model", done, total)),
-        encoder=MiniLMEncoder(),
+        encoder=CachedEncoder(MiniLMEncoder(), ledger, lambda done, total: progress("vectors", done, total)),
         workspace=workspace,
         labels=read_labels(sources.data),
         attributes=tuple(load_attributes(sources.attributes)) if sources.attributes else (),
