@@ -1,4 +1,4 @@
-"""Do local visual features help a student? Groceries of the development data, people's departments and classes as truth.
+"""Do local visual features help a student? Groceries of the development data, departments and classes as truth.
 
     python benchmarks/visual_features.py
 
