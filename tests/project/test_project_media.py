@@ -88,6 +88,23 @@ def test_pictures_travel_as_data_urls_and_a_changed_one_is_asked_about_again(ser
     assert labels["prompt_hash"].n_unique() == 4
 
 
+def test_media_are_looked_at_before_anything_is_asked(server, tmp_path, monkeypatch, capsys):
+    project = illustrated(tmp_path / "p", server.url)
+    for wanted in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["palate", "media", "--project", str(project), *wanted])
+        with pytest.raises(SystemExit) as caught:
+            run()
+        assert caught.value.code == 1  # one file is no picture
+        out = capsys.readouterr().out
+        if wanted:
+            report = json.loads(out)
+            assert (report["items"], report["files_skipped"]) == (80, 1)
+        else:
+            assert "item i1, bad.jpg" in out
+            assert "neither a picture nor a film" in out
+    assert server.seen == []
+
+
 @pytest.mark.slow
 def test_the_embedded_engine_says_that_it_reads_no_images(tmp_path, palate):
     pytest.importorskip("xllamacpp", reason="needs the extra `embedded`")

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
@@ -191,7 +192,7 @@ class MediaReader:
         return clipped(self._transcriber(path), self.config.transcript) if self._transcriber else ""
 
 
-def media_report(media: Mapping[int, ItemMedia]) -> dict[str, object]:
+def media_report(media: Mapping[int, ItemMedia]) -> dict[str, Any]:
     """Counts of what was read, and what was skipped and why: for a step's report."""
     errors = [error for item in media.values() for error in item.errors]
     return {

@@ -38,7 +38,6 @@ def media_detail(project: Project, media: Mapping[int, ItemMedia]) -> dict[str, 
     facts = media_report(media)
     for name in ("skipped", "notes"):
         listed = facts.pop(name)
-        assert isinstance(listed, list)
         facts |= {name: listed[:_SHOWN]} if listed else {}
     if not reads_images(project.engine):
         facts["note"] = (

@@ -95,6 +95,10 @@ def opened(path: Path, kind: Kind, where: str, max_pixels: int, seconds: float) 
     """
     av = pyav()
     with path.open("rb") as file:
+        size = picture_size(file.read(64)) if kind.demuxer in ("gif", "apng") else None
+        if size is not None:
+            within(*size, max_pixels, where)
+        file.seek(0)
         source = Bounded(file, seconds)
         try:
             with _container(source, kind, max_pixels) as container:

@@ -191,12 +191,16 @@ class _Gathered:
         self.distances: list[float] = []
         self.held: list[tuple[int, Pixels, FloatArray]] = []  # number, pixels, look
         self._last: FloatArray | None = None
+        self._start: float | None = None
         self._size = (0, 0)
 
     def look_at(self, frame: Any, moment: float | None) -> None:
         number, look = len(self.times), look_of(pixels_of(frame, LOOK_SIDE, exact=True))
-        last = self.times[-1] if self.times else 0.0
-        self.times.append(last + 1 / _LOOKS if moment is None or (self.times and moment <= last) else moment)
+        if moment is not None and self._start is None:
+            self._start = moment  # some containers count from another moment than 0
+        place = None if moment is None or self._start is None else moment - self._start
+        last = self.times[-1] if self.times else -1 / _LOOKS
+        self.times.append(last + 1 / _LOOKS if place is None or place <= last else place)
         gap = 0.0 if self._last is None else distance(look, self._last)
         if self._last is not None:
             self.distances.append(gap)
