@@ -47,7 +47,8 @@ def item_media(dataset: Dataset, item_num: int) -> list[str]:
     """The item's paths, as the catalogue gives them."""
     if "media" not in dataset.items.columns:
         return []
-    return [path for path in dataset.items["media"][item_num] or [] if path and path.strip()]
+    listed = dataset.items["media"][item_num]
+    return [] if listed is None else [path for path in listed if path and path.strip()]
 
 
 def item_parts(text: str, images: Sequence[Image]) -> str | tuple[Part, ...]:

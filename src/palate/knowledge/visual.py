@@ -149,7 +149,7 @@ def _averaged(pixels: Pixels, step: int) -> FloatArray:
     height, width = (max(1, n // step) for n in pixels.shape[:2])
     rows, columns = min(step, pixels.shape[0]), min(step, pixels.shape[1])
     cut = pixels[: height * rows, : width * columns].astype(np.float32) / 255
-    return cut.reshape(height, rows, width, columns, 3).mean(axis=(1, 3))
+    return np.asarray(cut.reshape(height, rows, width, columns, 3).mean(axis=(1, 3)))
 
 
 def _colourfulness(rgb: FloatArray) -> float:

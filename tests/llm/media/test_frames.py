@@ -27,7 +27,7 @@ def corner(frame: Frame) -> list[int]:
 
 
 def like(frame: Frame, colour) -> bool:
-    return bool(np.abs(np.array(corner(frame)) - colour).max() < 40)
+    return bool(np.abs(np.array(corner(frame)) - colour).max() < 60)  # GIF has few colours
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -73,7 +73,7 @@ def test_of_a_long_film_key_frames_over_its_whole_length_are_read(tmp_path):
 
 
 def test_time_is_bounded(tmp_path):
-    path = written(tmp_path, film(scene(RED, 300, (480, 640))))
+    path = written(tmp_path, film(scene(RED, 150, (240, 320))))
     begun = time.perf_counter()
     with pytest.raises(InputError, match="too long to decode") as caught:
         read_clip(path, FrameLimits(seconds=0.01))
