@@ -76,12 +76,13 @@ def visual_features(described: Sequence[FloatArray | None]) -> FloatArray:
     return result
 
 
-def join_features(vectors: FloatArray, features: FloatArray, weight: float = 1.0) -> FloatArray:
+def join_features(vectors: FloatArray, features: FloatArray, weight: float = 0.5) -> FloatArray:
     """Sentence vectors [n, d] and features [n, k] side by side, as a student takes them: float32 [n, d + k].
 
     Args:
         weight: Root mean square length of the features' rows, where that of the vectors' rows is 1. One penalty on
-            all weights then treats the two alike; a constant column, such as `has_media` of all, is left as it is.
+            all weights then treats the two alike at 1. The default harmed nothing where text says it all already, 2 did
+            (`benchmarks/visual_features.py`).
 
     Raises:
         InputError: They are not of the same items.
