@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("palate", "aiohttp", "openai", "httpx", "numpy", "polars", "pyarrow", "torch", "xllamacpp")
+PACKAGES = ("palate", "av", "aiohttp", "openai", "httpx", "numpy", "polars", "pyarrow", "torch", "xllamacpp")
 
 
 def machine_facts() -> dict[str, object]:

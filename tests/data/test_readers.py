@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from palate.data.check import check_files
 from palate.data.dataset import TIMESTAMP
 from palate.data.readers import read_dataset
 from palate.errors import InputError
@@ -172,3 +173,26 @@ def test_the_development_sets_are_read_whole(shared_data, name):
     raw = pl.read_parquet(folder / "interactions.parquet")
     assert got.events.height == raw.height and got.n_items == pl.read_parquet(folder / "items.parquet").height
     assert got.events["value"].cast(pl.Float64).sum() == pytest.approx(raw["rating"].cast(pl.Float64).sum())
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"), [("image", "parquet"), ("path", "csv"), ("media", "jsonl"), ("images", "jsonl")]
+)
+def test_media_are_lists_of_paths_however_written(tmp_path, column, kind):
+    values = ["a.jpg", "b.jpg|c.mp4", None] if column != "images" else ['["a.jpg"]', '["b.jpg", "c.mp4"]', "[]"]
+    items = pl.DataFrame({"item_id": ["1", "2", "3"], column: values})
+    log = pl.DataFrame({"user_id": ["u"], "item_id": ["1"], "timestamp": [1589716801]})
+    got = read_dataset(write(items, tmp_path / f"i.{kind}"), write(log, tmp_path / "e.parquet"))
+    assert got.items["media"].to_list() == [["a.jpg"], ["b.jpg", "c.mp4"], []]
+    assert column == "media" or column not in got.items.columns
+
+
+def test_lists_of_media_stay_and_what_is_no_path_is_left_aside(tmp_path):
+    log = write(pl.DataFrame({"user_id": ["u"], "item_id": ["1"], "timestamp": [1589716801]}), tmp_path / "e.parquet")
+    listed = write(pl.DataFrame({"item_id": ["1"], "media": [["a b.jpg", None]]}), tmp_path / "i.parquet")
+    assert read_dataset(listed, log).items["media"].to_list() == [["a b.jpg"]]
+    bytes_inside = pl.DataFrame({"item_id": ["1"], "image": [{"bytes": b"\xff\xd8", "path": "a.jpg"}]})
+    path = write(bytes_inside, tmp_path / "i.parquet")
+    assert read_dataset(path, log).items["media"].to_list() == [[]]
+    (finding,) = [f for f in check_files(path, log).findings if f.column == "image"]
+    assert "paths of files" in finding.what

@@ -24,6 +24,7 @@ ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
         "title": ("title", "movie_title", "name", "item_name", "product_title", "product_name", "headline"),
         "text": ("text", "description", "overview", "plot", "abstract", "summary", "comment", "content", "body"),
         "categories": ("categories", "genres", "genre", "category", "class"),
+        "media": ("media", "images", "image", "videos", "video", "image_path", "video_path", "path", "poster"),
         "created_at": ("created_at", "timestamp", "time_stamp"),
     },
     "users": {"user_id": (*_USER, "id")},

@@ -54,7 +54,8 @@ class Fitting:
 def fit_table(raw: Raw, kind: str) -> tuple[pl.DataFrame | None, list[Finding]]:
     """`raw` as a table of `kind` (`events`, `items` or `users`); None where a required column is missing.
 
-    Defaults: `event_type` "event", `value` null, `title` the item id, `text` null, `categories` empty.
+    Defaults: `event_type` "event", `value` null, `title` the item id, `text` null, `categories` empty. `media` is there
+    only where the file has such a column.
     Further columns are kept; in text files those that hold only numbers become numbers.
     """
     found = matched(raw.frame.columns, kind)
@@ -201,7 +202,7 @@ def _counted(series: pl.Series) -> pl.Series:
     return micros.cast(TIMESTAMP)
 
 
-def _categories(fit: Fitting, column: str) -> pl.Series:
+def _listed(fit: Fitting, column: str) -> pl.Series:
     """A list column as it is; text as a JSON list, or split at `|` (in RecBole's token_seq at spaces)."""
     series = fit.raw.frame[column]
     if isinstance(series.dtype, pl.List) and not series.dtype.inner.is_nested():
@@ -218,6 +219,17 @@ def _categories(fit: Fitting, column: str) -> pl.Series:
         .list.eval(pl.element().filter(pl.element() != ""))
         .cast(pl.List(pl.String))
     )
+
+
+def _media(fit: Fitting, column: str) -> pl.Series:
+    """Paths as a list, a single one too. A column that holds no text, pictures themselves say, is left aside."""
+    kind = fit.raw.frame[column].dtype
+    if kind == pl.String or (isinstance(kind, pl.List) and kind.inner == pl.String):
+        return _listed(fit, column).fill_null([])
+    remedy = "write paths relative to the data set's folder, or rename the column if it means something else"
+    given = fit.raw.frame[column].is_not_null()
+    fit.note(WARNING, f"media are paths of files, and the column holds {kind}: left aside", remedy, column, given)
+    return pl.Series(column, [[]] * len(given), dtype=pl.List(pl.String))
 
 
 def _all_json(text: pl.Series) -> bool:
@@ -238,7 +250,8 @@ _CONVERT = {
     "session_id": _text,
     "title": _text,
     "text": _text,
-    "categories": _categories,
+    "categories": _listed,
+    "media": _media,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ import polars as pl
 
 from palate.data.dataset import Dataset, IntArray
 from palate.knowledge.attributes import Attribute
+from palate.knowledge.media import ItemMedia, item_parts, item_words
+from palate.llm.images import Image
 from palate.llm.request import LLM, Message, Request
 
 _SYSTEM = (
@@ -32,8 +34,9 @@ def item_text(dataset: Dataset, item_num: int) -> str:
     return "\n".join(lines)[:MAX_TEXT]
 
 
-def content_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def content_hash(text: str, media: str = "") -> str:
+    """Of an item's text and its media (`ItemMedia.digest`): a changed picture is a changed item."""
+    return hashlib.sha256((f"{text}\0{media}" if media else text).encode()).hexdigest()[:32]
 
 
 def sample_items(dataset: Dataset, budget: int, first: Sequence[int] = (), seed: int = 0) -> IntArray:
@@ -50,15 +53,20 @@ def sample_items(dataset: Dataset, budget: int, first: Sequence[int] = (), seed:
     return np.concatenate([chosen, rest]).astype(np.int32)
 
 
-def label_request(text: str, attribute: Attribute, entity: str) -> Request:
-    """Options and item come first, the question last: questions about an item share the part that is read once."""
+def label_request(text: str, attribute: Attribute, entity: str, parts: Sequence[Image] = ()) -> Request:
+    """Options and item come first, the question last: questions about an item share the part that is read once.
+
+    Args:
+        parts: Pictures of the item.
+    """
     question = [f"Question: {attribute.question}"]
     if attribute.guidance:
         question.append(attribute.guidance)
     question += attribute.edge_cases
     question += [f"Example: {example.item}: {example.answer}" for example in attribute.examples]
     content = f"Item: {text}\n\n" + "\n".join(question)
-    messages = (Message("system", _SYSTEM + ", ".join(attribute.options)), Message("user", content))
+    shown = item_parts(content, parts)
+    messages = (Message("system", _SYSTEM + ", ".join(attribute.options)), Message("user", shown))
     return Request(messages, options=attribute.options, purpose="annotate", entity=entity)
 
 
@@ -70,23 +78,45 @@ class Question:
     attribute: Attribute
     text: str
     request: Request
+    media: str = ""  # digest
 
 
-def questions(dataset: Dataset, items: IntArray, attributes: Sequence[Attribute]) -> list[Question]:
-    """Each attribute of each of `items` (item_nums); those about one item follow each other."""
+def questions(
+    dataset: Dataset,
+    items: IntArray,
+    attributes: Sequence[Attribute],
+    media: Mapping[int, ItemMedia] | None = None,
+) -> list[Question]:
+    """Each attribute of each of `items` (item_nums); those about one item follow each other.
+
+    Args:
+        media: By item_num what is shown beside the text.
+    """
     found = []
     for num in map(int, items):
-        text = item_text(dataset, num)
+        beside = (media or {}).get(num, ItemMedia())
+        text = item_words(item_text(dataset, num), beside)
         for attribute in attributes:
-            request = label_request(text, attribute, dataset.item_ids[num])
-            found.append(Question(num, attribute, text, request))
+            request = label_request(text, attribute, dataset.item_ids[num], beside.images)
+            found.append(Question(num, attribute, text, request, beside.digest))
     return found
 
 
-def annotate(dataset: Dataset, items: IntArray, attributes: Sequence[Attribute], llm: LLM) -> pl.DataFrame:
-    """Label rows (kind `label`) for each of `items` (item_nums) and each attribute; failed asks are left out."""
+def annotate(
+    dataset: Dataset,
+    items: IntArray,
+    attributes: Sequence[Attribute],
+    llm: LLM,
+    *,
+    media: Mapping[int, ItemMedia] | None = None,
+) -> pl.DataFrame:
+    """Label rows (kind `label`) for each of `items` (item_nums) and each attribute; failed asks are left out.
+
+    Args:
+        media: By item_num what is shown beside the text; no pictures for an engine that reads none.
+    """
     by_options: dict[tuple[str, ...], list[Question]] = defaultdict(list)
-    for question in questions(dataset, items, attributes):
+    for question in questions(dataset, items, attributes, media):
         by_options[question.attribute.options].append(question)
     rows: list[dict[str, object]] = []
     for options, group in by_options.items():
@@ -103,7 +133,7 @@ def annotate(dataset: Dataset, items: IntArray, attributes: Sequence[Attribute],
                     "confidence": float(row.max()),
                     "model": llm.model,
                     "source": "llm",
-                    "content_hash": content_hash(question.text),
+                    "content_hash": content_hash(question.text, question.media),
                     "prompt_hash": question.request.key(llm.model),
                     "version": question.attribute.version,
                 }

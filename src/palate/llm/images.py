@@ -69,3 +69,8 @@ class Image:
     @property
     def data_url(self) -> str:
         return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode()}"
+
+
+def reads_images(engine: object) -> bool:
+    """Whether an engine takes images at all: it says so by an attribute of this name."""
+    return bool(getattr(engine, "reads_images", False))

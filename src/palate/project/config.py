@@ -13,6 +13,7 @@ from palate.errors import InputError
 from palate.interests.tree import TreeConfig
 from palate.knowledge.attributes import read_yaml, validation_error
 from palate.knowledge.distil import StudentConfig
+from palate.knowledge.media import MediaConfig
 
 _PREFIX = "PALATE__"
 
@@ -94,6 +95,7 @@ class Config(Section):
     recorded: RecordedSection | None = None
     llm: LLMSection = LLMSection()
     annotate: AnnotateSection = AnnotateSection()
+    media: MediaConfig = MediaConfig()
     distil: StudentConfig = StudentConfig()
     interests: InterestsSection = InterestsSection()
     models: dict[str, dict[str, Any]] = {}

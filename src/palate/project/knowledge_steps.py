@@ -20,6 +20,7 @@ from palate.knowledge.tables import SCHEMA
 from palate.llm.asking import LedgeredLLM
 from palate.llm.encoders import CachedEncoder
 from palate.llm.plan import Plan, plan
+from palate.project.media import media_detail, media_key, media_of
 from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.steps import Artefact, Detail, Steps, file_digest
@@ -56,10 +57,12 @@ class KnowledgeSteps:
 
         def make(folder: Path) -> Detail:
             llm = self.llm("annotate")
-            items = sample_items(project.dataset, config.items, self._judged_items(recorded), config.seed)
-            labels = annotate(project.dataset, items, project.attributes, llm)
+            media = media_of(project, items, self.bars.bar("media", "items"))
+            labels = annotate(project.dataset, items, project.attributes, llm, media=media)
             write_parquet(in_schema("label", labels), folder / "label.parquet")
-            return {"items": len(items), "labels": labels.height, **vars(llm.spent)}
+            return {"items": len(items), "labels": labels.height, **vars(llm.spent), **media_detail(project, media)}
+
+        items = sample_items(project.dataset, config.items, self._judged_items(recorded), config.seed)
 
         inputs = {
             "data": project.data_key,
@@ -68,6 +71,7 @@ class KnowledgeSteps:
             "config": config.model_dump(),
             "golden": self._golden_key(),
             "recorded": recorded and recorded.key,
+            **media_key(project, items),
         }
         return self.steps.run("annotate", inputs, make)
 
@@ -75,7 +79,8 @@ class KnowledgeSteps:
         """What `annotate` would ask that the ledger does not hold."""
         project, config = self.project, self.project.config
         items = sample_items(project.dataset, config.annotate.items, self._judged_items(recorded), config.annotate.seed)
-        asked = [question.request for question in questions(project.dataset, items, project.attributes)]
+        media = media_of(project, items)
+        asked = [question.request for question in questions(project.dataset, items, project.attributes, media)]
         model = project.engine.model
         return plan(asked, project.ledger, model, project.prices(model), concurrency=config.llm.concurrency)
 

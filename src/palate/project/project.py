@@ -17,6 +17,7 @@ from palate.data.splits import Split, split_global_time
 from palate.errors import InputError
 from palate.knowledge.attributes import Attribute, load_attributes
 from palate.knowledge.golden_set import GoldenSet, read_golden_set
+from palate.knowledge.media import MediaReader
 from palate.llm.budget import Budget
 from palate.llm.encoders import Encoder, MiniLMEncoder
 from palate.llm.engines.llama import LlamaEngine
@@ -69,6 +70,12 @@ class Project:
         if self.config.data.movielens:
             return read_movielens(self.data_files[0])
         return read_dataset(*self.data_files)
+
+    @cached_property
+    def media(self) -> MediaReader:
+        """Reads what items name as media, relative to the data's folder."""
+        first = self.data_files[0]
+        return MediaReader(first if first.is_dir() else first.parent, self.config.media)
 
     @cached_property
     def data_key(self) -> str:

@@ -53,6 +53,7 @@ class OpenAIEngine:
     """
 
     name = "openai"
+    reads_images = True  # the server says if its model does not
 
     def __init__(
         self,

@@ -1,0 +1,1 @@
+"""Pictures and films beside the texts: what is shown of them to a model. Needs the extra `media`."""
