@@ -36,7 +36,10 @@ def make_desk(folder: Path, n: int = 20, titles: tuple[str, ...] = ()) -> Desk:
             "text": [None if k == 2 else f"A story about {name}." * 3 for k, name in enumerate(names)],
             "categories": [["Drama", HOSTILE[0]]] * n,
             "media": [
-                ["../../etc/passwd", "a.png", "http://elsewhere/x.png", "desk.py"] if k == 1 else None for k in range(n)
+                ["../../etc/passwd", "a.png", "http://elsewhere/x.png", "a\0", "http://[", "desk.py"]
+                if k == 1
+                else None
+                for k in range(n)
             ],
         }
     )

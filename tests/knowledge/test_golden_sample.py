@@ -87,7 +87,6 @@ def test_what_is_done_or_queued_is_never_asked_again(shop, scores):
 
 def test_the_random_part_of_several_rounds_is_one_random_sample(shop, scores):
     """What purposive parts took first stays in the sample: else the rest would be too easy."""
-    whole = {pick.item_id for pick in sample_golden(shop, {}, NAMES, 200, {"random": 1}).picks}
     queue = []
     for _ in range(3):
         done = {pick.item_id for pick in queue}
@@ -96,14 +95,12 @@ def test_the_random_part_of_several_rounds_is_one_random_sample(shop, scores):
     assert len(drawn) == len(set(drawn)) >= 120
     ahead = {pick.item_id for pick in sample_golden(shop, {}, NAMES, len(drawn), {"random": 1}).picks}
     assert set(drawn) == ahead
-    assert whole - set(drawn) or set(drawn) - whole or len(drawn) == 200
     assert any(not pick.ask for pick in queue)
 
 
 def test_what_is_missing_is_said_and_drawn_at_random(shop):
     sampled = sample_golden(shop, {}, NAMES, 50)
-    assert len(sampled.picks) == 50
-    assert Counter(pick.why for pick in sampled.picks)["random"] == 40
+    assert Counter(pick.why for pick in sampled.picks if pick.ask) == {"random": 40, "tail": 5, "stratified": 5}
     assert [note for note in sampled.notes if "no source of labels" in note and "10 of 10 uncertain" in note]
     few = sample_golden(shop, {}, NAMES, 50, done={f"i{n}" for n in range(N - 7)})
     assert sum(pick.ask for pick in few.picks) == 7

@@ -108,14 +108,20 @@ class Desk:
         """The local pictures an item names; a path that leads out of the project is none."""
         if "media" not in self.dataset.items.columns:
             return []
-        named = self.dataset.items["media"][self.dataset.item_nums[item_id]]
-        home, found = self.home.resolve(), []
-        for name in [named] if isinstance(named, str) else list(named or ()):
-            address = urlparse(str(name))
-            path = (home / (unquote(address.path) if address.scheme == "file" else str(name))).resolve()
-            if path.is_relative_to(home) and path.is_file() and _picture_type(path):
-                found.append(path)
-        return found
+        named = self.dataset.items.row(self.dataset.item_nums[item_id], named=True)["media"]
+        names = named if isinstance(named, list) else [named]
+        found = (self._picture(name) for name in names if isinstance(name, str))
+        return [path for path in found if path is not None]
+
+    def _picture(self, name: str) -> Path | None:
+        home = self.home.resolve()
+        try:
+            address = urlparse(name)
+            path = (home / (unquote(address.path) if address.scheme == "file" else name)).resolve()
+            inside = path.is_relative_to(home) and path.is_file()
+            return path if inside and _picture_type(path) else None
+        except (OSError, ValueError):  # no name that a file can have
+            return None
 
 
 def _picture_type(path: Path) -> str | None:
