@@ -4,7 +4,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hostile_snapshot import hostile_parts
+from starlette.types import ASGIApp
 from tiny_snapshot import tiny_snapshot
 
 from palate.console.pages import add_console
@@ -56,7 +58,7 @@ def hostile_client(hostile_app: FastAPI) -> TestClient:
     return TestClient(hostile_app)
 
 
-def served(app: FastAPI) -> Iterator[str]:
+def served(app: ASGIApp) -> Iterator[str]:
     """The address of a server in a thread, on a port that the system chose."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -68,6 +70,11 @@ def served(app: FastAPI) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}/console"
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[ASGIApp], AbstractContextManager[str]]:
+    return contextmanager(served)
 
 
 @pytest.fixture(scope="session")

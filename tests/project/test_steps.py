@@ -54,6 +54,17 @@ def test_the_sweep_keeps_what_this_run_used(tmp_path):
     assert list(tmp_path.iterdir()) == [kept.folder]
 
 
+def test_the_newest_result_is_found_and_nothing_is_made(tmp_path):
+    steps = Steps(tmp_path)
+    assert steps.latest("x") is None
+    for number in range(3):
+        steps.run("x", {"number": number}, lambda folder, number=number: {"number": number})
+    steps.run("x-ray", {}, lambda folder: {})
+    (tmp_path / "x-half").mkdir()
+    newest = steps.latest("x")
+    assert (newest.name, newest.detail, newest.state) == ("x", {"number": 2}, "kept")
+
+
 def test_digests_see_content_not_order(tmp_path):
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     (tmp_path / "one").write_text("1")

@@ -93,7 +93,8 @@ def measure(
             if MIN_POSITIVES <= y.sum() <= len(y) - MIN_POSITIVES:
                 threshold = best_threshold(*_judged(dev[:, column], matrix[:, column]))
                 ranked = binary_report(y, s, seed=seed)
-                decided = binary_report(y, (s >= threshold).astype(np.float64), seed=seed)
+                yes = np.full(len(s), np.nan) if np.isnan(threshold) else (s >= threshold).astype(np.float64)
+                decided = binary_report(y, yes, seed=seed)
                 figures = (ranked.auc, decided.precision, decided.recall, decided.f1, decided.kappa)
                 found.append(Agreement(name, source, len(y), int(y.sum()), threshold, *figures))
         if len(found) > 1:

@@ -92,6 +92,11 @@ class GoldenSet:
         """Items that somebody labelled, whatever the label: enough to know what is worth asking about."""
         return {*self.dev["item_id"], *self._locked["item_id"]}
 
+    @property
+    def answered(self) -> set[tuple[str, str]]:
+        """Items with the attributes that somebody labelled, whatever the label."""
+        return {pair for rows in (self.dev, self._locked) for pair in rows.select("item_id", "attribute").iter_rows()}
+
     def held_out(self, reader: str) -> pl.DataFrame:
         """The locked rows; `reader` (the command, say) goes into the record of reads.
 

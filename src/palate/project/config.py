@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from palate.errors import InputError
 from palate.interests.tree import TreeConfig
+from palate.knowledge.agreement_report import Terms
 from palate.knowledge.attributes import read_yaml, validation_error
 from palate.knowledge.distil import StudentConfig
 from palate.knowledge.media import MediaConfig
@@ -92,6 +93,7 @@ class Config(Section):
     data: DataSection
     attributes: Path = Path("attributes")
     golden: Path = Path("golden")
+    agreement: Terms = Terms()
     recorded: RecordedSection | None = None
     llm: LLMSection = LLMSection()
     annotate: AnnotateSection = AnnotateSection()

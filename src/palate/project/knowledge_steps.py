@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 
 from palate.data.dataset import FloatArray
+from palate.knowledge.agreement_report import Golden, agreement_report
 from palate.knowledge.annotate import annotate, item_text, questions, sample_items
 from palate.knowledge.distil import distil
-from palate.knowledge.golden import measure, truth_matrix
+from palate.knowledge.golden_queue import random_part
 from palate.knowledge.matrix import label_matrix
 from palate.knowledge.recorded import read_recorded, read_rows
 from palate.knowledge.store import in_schema, write_parquet
@@ -120,19 +121,22 @@ class KnowledgeSteps:
         return self.steps.run("distil", inputs, make)
 
     def golden(self, vectors: Artefact, sources: dict[str, Path]) -> Artefact:
-        """`golden.json`: every source of labels against people, and a zero-shot baseline beside them."""
+        """`golden.json`: every source of labels against people, and a zero-shot baseline beside them.
+
+        `agreement.json`: the same with people's agreement among themselves, and what follows in words.
+        """
         project = self.project
+        drawn = random_part(project.path(project.config.golden))
 
         def make(folder: Path) -> Detail:
             ids, names = project.dataset.item_ids, [attribute.name for attribute in project.attributes]
             golden = project.golden
-            dev = truth_matrix(golden.dev, ids, names)
-            held_out = truth_matrix(golden.held_out("palate golden"), ids, names)
             scores = {name: label_matrix(pl.read_parquet(path), ids, names) for name, path in sources.items()}
             scores[ZERO_SHOT] = self._zero_shot(np.load(vectors.folder / "vectors.npy"))
-            found = measure(dev, held_out, scores, names)
-            rows = [agreement.row() for agreement in found]
-            (folder / "golden.json").write_text(json.dumps(rows))
+            labels = Golden(golden.dev, golden.held_out("palate golden"), drawn)
+            report = agreement_report(labels, scores, project.attributes, ids, project.config.agreement)
+            (folder / "golden.json").write_text(json.dumps(report["rows"]))
+            (folder / "agreement.json").write_text(json.dumps(report))
             skipped = [str(skip) for skip in golden.skipped]
             return {"judged_items": len(golden.judged), "sources": len(scores), "skipped": skipped}
 
@@ -141,6 +145,8 @@ class KnowledgeSteps:
             "sources": {name: path.parent.name for name, path in sources.items()},
             "vectors": vectors.key,
             "attributes": project.attribute_facts,
+            "random": None if drawn is None else sorted(drawn),
+            "terms": project.config.agreement.model_dump(),
         }
         return self.steps.run("golden", inputs, make)
 

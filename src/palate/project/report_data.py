@@ -74,6 +74,7 @@ def _golden(run: Run) -> dict[str, Any]:
     per_attribute = [row for row in rows if row["attribute"] != "all"]
     judged = run.golden.detail["judged_items"]
     return {
+        "verdict": json.loads((run.golden.folder / "agreement.json").read_text())["verdict"],
         "rows": per_attribute,
         "threshold_note": "Thresholds for precision, recall, F1 and kappa maximise F1 on the other half of the items.",
         "note": f"People judged {judged} items. A source is measured on those it labelled, and on attributes with at "

@@ -62,11 +62,16 @@ class Steps:
             self._on_start(name, not kept)
         if not kept:
             self._make(name, folder, make)
-        report = json.loads((folder / _DONE).read_text())
-        state = "kept" if kept else "made"
-        artefact = Artefact(name, key, folder, report["seconds"], state, report["detail"])
+        artefact = _opened(folder, "kept" if kept else "made")
         self.made.append(artefact)
         return artefact
+
+    def latest(self, name: str) -> Artefact | None:
+        """The newest result of `name` that stands, whatever it was made from; nothing is made."""
+        named = (folder for folder in self.folder.glob(f"{name}-*") if folder.name.rpartition("-")[0] == name)
+        whole = [folder for folder in named if (folder / _DONE).is_file()]
+        newest = max(whole, key=lambda folder: (folder / _DONE).stat().st_mtime_ns, default=None)
+        return None if newest is None else _opened(newest, "kept")
 
     def sweep(self) -> None:
         """Remove what killed runs left half-made and what older settings made."""
@@ -96,6 +101,12 @@ class Steps:
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _opened(folder: Path, state: str) -> Artefact:
+    report = json.loads((folder / _DONE).read_text())
+    name, _, key = folder.name.rpartition("-")
+    return Artefact(name, key, folder, report["seconds"], state, report["detail"])
 
 
 def digest(inputs: Mapping[str, Any]) -> str:
