@@ -4,7 +4,7 @@ import pytest
 from palate.errors import InputError
 from palate.evaluation.alarms import control_chart, jumps
 
-SEEDS = 400
+SEEDS = 200
 
 
 def test_a_steady_rate_alarms_no_more_than_promised():

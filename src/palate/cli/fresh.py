@@ -40,9 +40,11 @@ def fresh(
 
     Example: `palate annotate fresh --trickle 20 --by director`
     """
-    bars = Bars(as_json)
+    bars, first_day = Bars(as_json), _date(since)
     with closing(Project(project)) as opened, bars.shown():
         visits = Visits(opened)
+        if by is not None:
+            visits.check_column(by)
         what = visits.due()
         told: dict[str, Any] = {"first_visit": visits.catalogue is None, "due": _reasons(what)}
         drifts: list[Drift] = []
@@ -54,7 +56,7 @@ def fresh(
             visits.ask_trickle(trickle, bars)
             drifts = drift(visits.history, visits.trickle, run_length)
         if not plan and by is not None:
-            jumped, told["creators"] = creator_jumps(visits.hits(by, _date(since)), fdr)
+            jumped, told["creators"] = creator_jumps(visits.hits(by, first_day), fdr)
         last = int(visits.trickle["batch"].max() or 0) if trickle and visits.trickle.height else 0  # type: ignore[arg-type]
         told["drift"] = [_drift_row(one, visits, last) for one in drifts]
     told["jumps"] = [vars(jump) for jump in jumped]

@@ -19,10 +19,11 @@ from palate.knowledge.annotate import annotate, content_hash, item_text
 from palate.knowledge.attributes import Attribute
 from palate.llm.request import LLM
 
-CATALOGUE = {"item_id": pl.String, "content_hash": pl.String, "since": TIMESTAMP}
+Schema = dict[str, pl.DataType | type[pl.DataType]]
+CATALOGUE: Schema = {"item_id": pl.String, "content_hash": pl.String, "since": TIMESTAMP}
 """What the catalogue held at the last visit; since: when an item with this content was first seen."""
-DUE = {"item_id": pl.String, "name": pl.String, "why": pl.String}
-TRICKLE = {"item_id": pl.String, "name": pl.String, "llm": pl.Float64, "student": pl.Float64}
+DUE: Schema = {"item_id": pl.String, "name": pl.String, "why": pl.String}
+TRICKLE: Schema = {"item_id": pl.String, "name": pl.String, "llm": pl.Float64, "student": pl.Float64}
 _SURE = 0.95  # of the bound on the usual rate of disagreement
 
 

@@ -29,6 +29,7 @@ from palate.knowledge.golden import MIN_POSITIVES, truth_matrix
 from palate.knowledge.golden_set import GoldenSplit
 from palate.knowledge.matrix import label_matrix
 from palate.knowledge.proposals import Candidate, asked_for, refusal
+from palate.knowledge.tables import SCHEMA
 from palate.knowledge.versions import Fate, History, Version, wording
 from palate.llm.request import LLM
 
@@ -57,15 +58,13 @@ class Judge:
         self.truth = truth[self.items]
 
     def labels(self, attribute: Attribute) -> pl.DataFrame:
-        return annotate(self.dataset, self.items, [attribute], self.llm)
+        rows = annotate(self.dataset, self.items, [attribute], self.llm)
+        return pl.DataFrame(schema=SCHEMA) if rows.is_empty() else rows
 
     def scores(self, attribute: Attribute) -> npt.NDArray[np.float64]:
         """Values [n_items]; NaN: not answered."""
-        rows = self.labels(attribute)
         ids = [self.dataset.item_ids[num] for num in self.items]
-        if rows.is_empty():
-            return np.full(len(ids), np.nan)
-        return label_matrix(rows, ids, [self.name])[:, 0].astype(np.float64)
+        return label_matrix(self.labels(attribute), ids, [self.name])[:, 0].astype(np.float64)
 
     def check(self, where: str) -> None:
         """Raises `InputError` where there are too few judged items to tell wordings apart."""
@@ -149,7 +148,10 @@ def by_model(
     def propose(current: Attribute, number: int) -> Sequence[Candidate]:
         judge = Judge(golden, dataset, current.name, labeller, config.items, config.seed)
         judge.check("the proposing half of dev")
-        errors = disagreements(golden, judge.labels(current), dataset, current.name)
+        scores = judge.scores(current)
+        known = scores[~np.isnan(scores)]  # below: yes as often as people say it, for errors of both kinds
+        as_many = float(np.quantile(known, 1 - judge.truth.mean())) if len(known) else None
+        errors = disagreements(golden, judge.labels(current), dataset, current.name, threshold=as_many)
         seed = config.seed + 1000 * number
         return asked_for(current, errors, dataset, proposer, config.candidates, seed=seed)
 
@@ -180,27 +182,29 @@ def _round(
     others: Sequence[Attribute],
 ) -> tuple[list[Version], Attribute | None, npt.NDArray[np.float64]]:
     """Versions with their figures, the significantly best candidate (None: none is) and its scores."""
-    versions, tried, scores, figures = [], [], [], []
+    versions: list[Version] = []
+    tried: list[Candidate] = []
+    scores, figures = [], []
     for one in candidates:
         reason = one.refusal or refusal(one.attribute, current, others)
-        if reason is None and one.attribute.version in {attribute.version for _, attribute in tried}:
+        if reason is None and one.attribute.version in {other.attribute.version for other in tried}:
             reason = "the same wording as another of this round"
         if reason is not None:
             versions.append(_version(one.attribute, "refused", current, one.by, f"{one.why} [{reason}]".strip()))
             continue
         before = _tokens(judge.llm)
         scores.append(judge.scores(one.attribute))
-        tried.append((one, one.attribute))
+        tried.append(one)
         figures.append(_figures(judge, scores[-1], standing, config.seed))
         figures[-1] |= {"tokens": _tokens(judge.llm) - before, "model": judge.llm.model}
     adjusted = holm([row["p"] for row in figures])
     passed = [k for k, p in enumerate(adjusted) if p <= config.level and figures[k]["difference"] > 0]
     best = max(passed, key=lambda k: figures[k]["difference"], default=None)
-    for k, (one, attribute) in enumerate(tried):
-        fate: Fate = "better" if k == best else "not better"
+    for k, one in enumerate(tried):
+        fate: Fate = "kept" if k == best else "better" if k in passed else "not better"
         row = figures[k] | {"p_holm": float(adjusted[k])}
-        versions.append(_version(attribute, fate, current, one.by, one.why, row))
-    return (versions, None, standing) if best is None else (versions, tried[best][1], scores[best])
+        versions.append(_version(one.attribute, fate, current, one.by, one.why, row))
+    return (versions, None, standing) if best is None else (versions, tried[best].attribute, scores[best])
 
 
 def _figures(

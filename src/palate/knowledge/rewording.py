@@ -63,7 +63,7 @@ def _span(text: str, key: yaml.Node, value: yaml.Node) -> tuple[int, int] | None
     start = text.find(":", key.end_mark.index) + 1
     leaves = list(_leaves(value))
     end = max([leaf.end_mark.index for leaf in leaves] or [value.end_mark.index])
-    if value.flow_style and not isinstance(value, yaml.ScalarNode):
+    if isinstance(value, yaml.CollectionNode) and value.flow_style:
         end = value.end_mark.index
     elif leaves and getattr(leaves[-1], "style", None) in ("|", ">"):
         end -= len(text[:end]) - len(text[:end].rstrip())  # the newlines after it stay

@@ -22,7 +22,7 @@ from palate.knowledge.rewording import reworded
 
 FOLDER = "versions"
 EDITED = ("question", "guidance", "edge_cases")  # what a refinement may change; options and examples are people's
-Fate = Literal["current", "better", "not better", "refused", "applied"]
+Fate = Literal["current", "kept", "better", "not better", "refused", "applied"]
 
 
 class Version(BaseModel):
@@ -35,8 +35,8 @@ class Version(BaseModel):
     parent: str | None = None
     """The wording it was made from."""
     fate: Fate
-    """current: as the YAML had it when it was compared; better, not better: than its parent, on dev; refused: by lint
-    or as no definition at all; applied: written into the YAML."""
+    """current: as the YAML had it when it was compared; better, not better: than its parent, on dev; kept: the best of
+    the better ones of its round; refused: by lint or as no definition at all; applied: written into the YAML."""
     why: str = ""
     """The proposer's reason, or why it was refused."""
     by: str = ""

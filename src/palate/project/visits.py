@@ -14,6 +14,7 @@ from palate.errors import InputError
 from palate.knowledge.fresh import (
     CATALOGUE,
     TRICKLE,
+    Schema,
     ask_due,
     compared,
     disagreed,
@@ -31,7 +32,7 @@ from palate.llm.request import LLM
 from palate.project.progress import Bars
 from palate.project.project import Project
 
-_TRICKLE = {**TRICKLE, "batch": pl.Int64, "at": TIMESTAMP}
+_TRICKLE: Schema = {**TRICKLE, "batch": pl.Int64, "at": TIMESTAMP}
 
 
 class Visits:
@@ -46,7 +47,7 @@ class Visits:
     def catalogue(self) -> pl.DataFrame | None:
         """As the last visit left it, in `CATALOGUE`."""
         path = self.folder / "catalogue.parquet"
-        return pl.read_parquet(path).select(CATALOGUE) if path.exists() else None
+        return pl.read_parquet(path).select(list(CATALOGUE)) if path.exists() else None
 
     @property
     def labels(self) -> pl.DataFrame:
@@ -80,7 +81,7 @@ class Visits:
         answered = set() if rows.is_empty() else set(rows.select("entity", "name").iter_rows())
         left = {i for i, name, why in what.iter_rows() if why == "new" and (i, name) not in answered}
         now = visit(project.dataset, self.catalogue, _now()).filter(~pl.col("item_id").is_in(list(left)))
-        write_parquet(now.select(CATALOGUE), self.folder / "catalogue.parquet")
+        write_parquet(now.select(list(CATALOGUE)), self.folder / "catalogue.parquet")
         self.catalogue = now
         return rows
 
@@ -105,7 +106,7 @@ class Visits:
         finally:
             ledger.close()
         rows = compared(answers, self.student).with_columns(batch=pl.lit(batch, pl.Int64), at=pl.lit(_now(), TIMESTAMP))
-        self.trickle = pl.concat([self.trickle, rows.select(_TRICKLE)])
+        self.trickle = pl.concat([self.trickle, rows.select(list(_TRICKLE))])
         write_parquet(self.trickle, self.folder / "trickle.parquet")
         return rows
 
@@ -113,6 +114,12 @@ class Visits:
     def history(self) -> pl.DataFrame:
         """What LLM and student said of the items that the LLM was asked about before, in `TRICKLE`."""
         return compared(self.labels, self.student)
+
+    def check_column(self, by: str) -> None:
+        """Raises `InputError` where items have no column `by`."""
+        columns = self.project.dataset.items.columns
+        if by not in columns:
+            raise InputError("Items have no such column.", where="--by", got=by, allowed=", ".join(columns))
 
     def hits(self, by: str, since: datetime | None = None) -> pl.DataFrame:
         """Rows for `creator_jumps`: labels (the student's where it knows the item, else the LLM's) and disagreements.
@@ -124,14 +131,12 @@ class Visits:
         Raises:
             InputError: An unknown column, or no visit yet.
         """
-        items = self.project.dataset.items
-        if by not in items.columns:
-            raise InputError("Items have no such column.", where="--by", got=by, allowed=", ".join(items.columns))
+        self.check_column(by)
         if self.catalogue is None:
             raise InputError("The catalogue was never visited.", hint="Run palate annotate fresh first.")
         first = since or self.catalogue["since"].min()
         recent = self.catalogue.select("item_id", recent=pl.col("since") > first)
-        groups = items.select("item_id", group=pl.col(by))
+        groups = self.project.dataset.items.select("item_id", group=pl.col(by))
         if isinstance(groups.schema["group"], pl.List):
             groups = groups.explode("group")
         said = pl.concat([self._positive(recent), self._apart()])
