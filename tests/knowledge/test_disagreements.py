@@ -77,6 +77,7 @@ def test_without_a_threshold_it_is_the_one_of_the_best_f1():
     people = golden([("i0", 1.0), ("i1", 1.0), ("i2", 0.0), ("i3", 0.0)])
     found = disagreements(people, labels([("i0", 0.9), ("i1", 0.8), ("i2", 0.75), ("i3", 0.7)]), catalogue(), "calm")
     assert (found.threshold, found.errors.height) == (pytest.approx(0.8), 0)
+    assert found.errors.filter(pl.col("kind") == "false yes").is_empty()
 
 
 def test_labels_without_evidence_will_do():

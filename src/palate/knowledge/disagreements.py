@@ -96,7 +96,7 @@ def _errors(
             "value": scores,
             "margin": np.abs(scores - threshold) / np.maximum(room, 1e-9),
         },
-        schema_overrides={"item_id": pl.String},
+        schema_overrides={"item_id": pl.String, "kind": pl.String},
     )
     said = labels.filter(pl.col("name") == attribute).unique("entity", keep="last", maintain_order=True)
     details = [

@@ -72,7 +72,12 @@ class Candidate:
 def asked_for(
     attribute: Attribute, found: Disagreements, dataset: Dataset, llm: LLM, n: int, shown: int = 8, seed: int = 0
 ) -> list[Candidate]:
-    """`n` wordings by `llm`, each written from another part of the errors; items are shown as delimited data."""
+    """`n` wordings by `llm`, each written from another part of the errors; items are shown as delimited data.
+
+    None where there is no error to learn from.
+    """
+    if found.errors.is_empty():
+        return []
     requests = [_request(attribute, found, dataset, k, n, shown, seed) for k in range(n)]
     return [_candidate(attribute, answer, llm.model) for answer in llm.generate(requests)]
 
@@ -118,7 +123,7 @@ def _request(
     attribute: Attribute, found: Disagreements, dataset: Dataset, k: int, n: int, shown: int, seed: int
 ) -> Request:
     """Definition and errors as data, the task behind them."""
-    kinds = [found.errors.filter(pl_kind == found.errors["kind"]) for pl_kind in ("false yes", "false no")]
+    kinds = [found.errors.filter(found.errors["kind"] == kind) for kind in ("false yes", "false no")]
     rng = np.random.default_rng([seed, k])
     lines = []
     for errors in kinds:

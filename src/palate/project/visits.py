@@ -160,7 +160,7 @@ class Visits:
         return pl.concat(parts).with_columns(pl.col("hit") == 1)
 
     def _apart(self) -> pl.DataFrame:
-        found = disagreed(self.history, pl.concat([self.history, self.trickle.select(TRICKLE)]))
+        found = disagreed(self.history, pl.concat([self.history, self.trickle.select(list(TRICKLE))]))
         return found.with_columns(pl.col("name") + " (student against LLM)")
 
     def _made(self, pattern: str) -> list[Path]:
