@@ -33,8 +33,12 @@ def test_only_what_is_new_or_changed_is_asked(palate, project):  # noqa: F811
     assert fresh(palate, project)[1]["due"] == {"new": 1}
     assert [request.entity for request in FilmEngine.asked[asked:]] == ["n1"]
     assert fresh(palate, project)[1]["due"] == {}
+    made = json.loads(palate("--project", project, "--json")[1])["labels"]  # palate annotate takes it up
+    assert "n1" in pl.read_parquet(made)["entity"].to_list()
     grow(project, [("n1", "New", "another battle", "Battle", "D1")])
     assert fresh(palate, project)[1]["due"] == {"changed": 1}
+    made = pl.read_parquet(json.loads(palate("--project", project, "--json")[1])["labels"])
+    assert made.filter(pl.col("entity") == "n1").height == 1
     moods = project / "attributes" / "moods.yaml"
     moods.write_text(moods.read_text().replace("Is this calm?", "Is this gentle?"))
     assert set(fresh(palate, project, "--plan")[1]["due"]) == {"reworded"}

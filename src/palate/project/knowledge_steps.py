@@ -23,6 +23,7 @@ from palate.llm.plan import Plan, plan
 from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.steps import Artefact, Detail, Steps, file_digest
+from palate.project.visits import Visits
 
 ZERO_SHOT = "sentence vector, zero-shot"
 
@@ -51,14 +52,15 @@ class KnowledgeSteps:
         return self.steps.run("vectors", inputs, make)
 
     def annotate(self, recorded: Artefact | None) -> Artefact:
-        """`label.parquet`: the LLM's own answers about a budgeted sample of items."""
-        project, config = self.project, self.project.config.annotate
+        """`label.parquet`: the LLM's own answers about a budgeted sample of items, and what visits asked since."""
+        project, config, visits = self.project, self.project.config.annotate, Visits(self.project)
 
         def make(folder: Path) -> Detail:
             llm = self.llm("annotate")
             items = sample_items(project.dataset, config.items, self._judged_items(recorded), config.seed)
             labels = annotate(project.dataset, items, project.attributes, llm)
-            write_parquet(in_schema("label", labels), folder / "label.parquet")
+            labels = pl.concat([in_schema("label", labels), visits.holding()])
+            write_parquet(labels.unique(["entity", "name"], keep="last", maintain_order=True), folder / "label.parquet")
             return {"items": len(items), "labels": labels.height, **vars(llm.spent)}
 
         inputs = {
@@ -68,6 +70,7 @@ class KnowledgeSteps:
             "config": config.model_dump(),
             "golden": self._golden_key(),
             "recorded": recorded and recorded.key,
+            "visits": visits.key,
         }
         return self.steps.run("annotate", inputs, make)
 

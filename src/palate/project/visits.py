@@ -31,6 +31,7 @@ from palate.llm.ledger import Ledger
 from palate.llm.request import LLM
 from palate.project.progress import Bars
 from palate.project.project import Project
+from palate.project.steps import file_digest
 
 _TRICKLE: Schema = {**TRICKLE, "batch": pl.Int64, "at": TIMESTAMP}
 
@@ -55,6 +56,24 @@ class Visits:
         parts = [pl.read_parquet(path) for path in self._made("annotate-*/label.parquet")]
         rows = pl.concat([*(in_schema("label", part) for part in parts), self._store.load().table("label")])
         return rows.filter((pl.col("model") == self.project.engine.model) & (pl.col("source") == "llm"))
+
+    @property
+    def key(self) -> str:
+        """Hash of what visits asked."""
+        return file_digest(self._store.folder) if self._store.folder.exists() else ""
+
+    def holding(self) -> pl.DataFrame:
+        """Label rows that visits asked for and that still hold: of today's texts, wordings and model."""
+        project = self.project
+        rows = self._store.load().table("label").filter(pl.col("model") == project.engine.model)
+        rows = rows.unique(["entity", "name"], keep="last", maintain_order=True)
+        versions = {attribute.name: attribute.version for attribute in project.attributes}
+        hashes = dict(visit(project.dataset, None, _now()).select("item_id", "content_hash").iter_rows())
+        holds = [
+            versions.get(name) == version and hashes.get(entity) == hashed
+            for entity, name, version, hashed in rows.select("entity", "name", "version", "content_hash").iter_rows()
+        ]
+        return rows.filter(pl.Series(holds, dtype=pl.Boolean))
 
     @cached_property
     def student(self) -> pl.DataFrame:
