@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.errors import InputError
-from palate.interests.names import document_tokens, name_nodes
+from palate.interests.names import name_nodes
 from palate.interests.tree import InterestTree, Node
 
 
@@ -61,13 +61,6 @@ def test_bent_forms_and_rare_words_are_no_names() -> None:
     tokens = [["detective", "detectives", f"once{i}"] if i < 10 else ["garden"] for i in range(20)]
     tree = name_nodes(two_by_two(5), tokens)
     assert tree.nodes[1].keywords == ("detective",)
-
-
-def test_document_tokens_keep_labels_whole_and_count_them_more() -> None:
-    tokens = document_tokens("The Big Sleep, the sleep of 1946", ["film noir"])
-    assert tokens.count("sleep") == 1
-    assert tokens.count("film noir") == 3
-    assert "1946" not in tokens
 
 
 def test_one_document_an_item() -> None:

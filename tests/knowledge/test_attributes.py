@@ -5,6 +5,7 @@ from palate.errors import InputError
 from palate.knowledge.attributes import Attribute, load_attributes
 
 GOOD = "name: funny\nquestion: Is this funny?\noptions: [Very, Somewhat, 'No']\n"
+MULTI = "name: setting\nkind: multi\nquestion: Where does it play?\noptions: [Outer space, City]\n"
 
 
 def test_attributes_are_read_from_every_file(tmp_path):
@@ -26,6 +27,17 @@ def test_the_first_option_fits_best():
         (GOOD + "guidence: oops\n", ["guidence", "Did you mean 'guidance'?", "a.yaml"]),
         (GOOD + "examples: [{item: A film, answer: Maybe}]\n", ["'Maybe'", "not an option", "Very, Somewhat, No"]),
         (GOOD.replace("Somewhat", "Very"), ["two options are the same"]),
+        (GOOD.replace("Somewhat", "very "), ["two options are the same"]),
+        (GOOD.replace("Somewhat", "' '"), ["an option is blank"]),
+        (
+            GOOD.replace("[Very, Somewhat, 'No']", "[Very]"),
+            ["two options or more", "has 1", "(funny)", "field options"],
+        ),
+        (GOOD.replace("[Very, Somewhat, 'No']", "[Yes, No]"), ["quotation marks", "options.0"]),
+        (MULTI + "examples: [{item: Alien, answer: 'City, Sea'}]\n", ["'Sea'", "not an option", "Outer space, City"]),
+        (MULTI.replace("City", "outer-space"), ["makes no name of its own", "setting_outer_space"]),
+        (MULTI.replace("City", "Ω"), ["makes no name of its own"]),
+        (MULTI.replace("City", "'City, night'"), ["holds a comma"]),
         ("name: Not Good\nquestion: Is this?\n", ["field name"]),
         ("just text\n", ["mapping", "str"]),
         (GOOD + "---\n" + GOOD, ["not valid YAML"]),
@@ -60,8 +72,7 @@ def test_a_change_in_wording_is_a_new_version():
 
 
 def test_several_options_may_hold_of_a_multi(tmp_path):
-    text = "name: setting\nkind: multi\nquestion: Where does it play?\noptions: [Outer space, City]\n"
-    (tmp_path / "a.yaml").write_text(text + "examples: [{item: Alien, answer: Outer space}]\n")
+    (tmp_path / "a.yaml").write_text(MULTI + "examples: [{item: Alien, answer: Outer space}]\n")
     space, city = load_attributes(tmp_path)
     assert (space.name, city.name, space.options) == ("setting_outer_space", "setting_city", ("Yes", "No"))
     assert "Outer space" in space.question

@@ -31,10 +31,18 @@ def test_a_clear_definition_passes():
         ({"question": "Is it slow?", "description": "", "guidance": "No cuts."}, "unnamed"),
         ({"examples": ({"item": "Ran", "answer": "No"},)}, "lopsided"),
         ({"options": ("calm", "very calm")}, "options"),
+        ({"options": ("Calm", "calmly told")}, "options"),
+        ({"options": ("1-3 scenes", "3 to 5 scenes", "none")}, "options"),
+        ({"examples": ({"item": "Ran", "answer": "No"}, {"item": " ran", "answer": "Yes"})}, "contradiction"),
     ],
 )
 def test_each_rule(more, rule):
     assert ("calm", rule) in rules(attribute(**more))
+
+
+@pytest.mark.parametrize("options", [("Yes", "No"), ("Very", "Somewhat", "No", "Unknown"), ("1-2", "3-5", "over 5")])
+def test_options_that_exclude_each_other_pass(options):
+    assert ("calm", "options") not in rules(attribute(options=options))
 
 
 def test_definitions_that_overlap():

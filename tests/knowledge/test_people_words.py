@@ -2,7 +2,8 @@ import polars as pl
 import pytest
 
 from palate.errors import InputError
-from palate.knowledge.people_words import attributes_from_labels, golden_from_labels, worth_asking
+from palate.knowledge.golden_set import worth_asking
+from palate.knowledge.people_words import attributes_from_labels, golden_from_labels
 
 
 def labels(**words):

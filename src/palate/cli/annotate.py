@@ -19,6 +19,8 @@ group = typer.Typer(invoke_without_command=True)
 
 
 def add_to(app: typer.Typer) -> None:
+    from palate.cli import fresh, refine  # noqa: F401  (their commands join the group)
+
     app.add_typer(group, name="annotate")
 
 

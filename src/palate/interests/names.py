@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
 from palate.errors import InputError
 from palate.interests.tree import InterestTree, Node
-
-Counts = npt.NDArray[np.float64]
-_WORD = re.compile(r"[^\W\d_][\w'’-]*")
-_MAX_WORD = 40  # characters
-_CHOSEN_WEIGHT = 3  # a category or tag was chosen by someone; a word of a text only occurs in it
-
-
-def document_tokens(text: str, chosen: Iterable[str] = ()) -> list[str]:
-    """Tokens of an item for `name_nodes`: each word of `text` once, each category or tag in `chosen` three times.
-
-    A category or tag stays whole ("science fiction").
-    """
-    words = dict.fromkeys(word.strip("'’-") for word in _WORD.findall(text.lower()))
-    return [*words, *[label for label in chosen for _ in range(_CHOSEN_WEIGHT)]]
+from palate.knowledge.keywords import Counts, class_tf_idf, count_words, english_stop_words, without_variants
 
 
 def name_nodes(
@@ -46,7 +30,7 @@ def name_nodes(
 
     Args:
         tree: Of `len(documents)` items.
-        documents: Tokens of each item, row = item_num (see `document_tokens`); repeats count.
+        documents: Tokens of each item, row = item_num (see `palate.knowledge.keywords.document_tokens`); repeats count.
         stop_words: Words that name nothing, lower case; None: the commonest English ones.
         n_keywords: Keywords kept for each node.
         title_words: Keywords in a title.
@@ -58,43 +42,18 @@ def name_nodes(
         raise InputError(
             "There must be one document for each item of the tree", got=len(documents), allowed=len(tree.order)
         )
-    counts, words = _count(documents, english_stop_words() if stop_words is None else frozenset(stop_words))
+    counts, words = count_words(documents, english_stop_words() if stop_words is None else frozenset(stop_words))
     nodes = [replace(tree.nodes[0], title="everything", keywords=())]
     for level in range(1, tree.depth + 1):
         row = tree.at_level(level)
         taken: set[str] = set()
         for node, worth in zip(row, _worth(counts, tree, row), strict=True):
             ranked = [words[i] for i in np.argsort(-worth, kind="stable")[: 6 * n_keywords] if worth[i] > 0]
-            keywords = _without_variants(ranked)
+            keywords = without_variants(ranked)
             title = _title(keywords, title_words, node.node, taken)
             taken.add(title)
             nodes.append(replace(node, title=title, keywords=tuple(keywords[:n_keywords])))
     return InterestTree(tuple(nodes), tree.order)
-
-
-def english_stop_words() -> frozenset[str]:
-    """The commonest English words, as scikit-learn lists them (imported here: it takes seconds)."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return frozenset(ENGLISH_STOP_WORDS)
-
-
-def _count(documents: Sequence[Sequence[str]], stop_words: frozenset[str]) -> tuple[sp.csr_matrix, list[str]]:
-    """Counts [n_items, n_words] of the words of at least two items; words in alphabetical order."""
-    per_item = [Counter(clean for token in document if (clean := _clean(token, stop_words))) for document in documents]
-    spread = Counter(word for counter in per_item for word in counter)
-    words = sorted(word for word, items in spread.items() if items >= 2)
-    number = {word: i for i, word in enumerate(words)}
-    cells = [(i, number[word], count) for i, c in enumerate(per_item) for word, count in c.items() if word in number]
-    rows, columns, values = zip(*cells, strict=True) if cells else ((), (), ())
-    shape = (len(documents), len(words))
-    return sp.csr_matrix((np.array(values, dtype=np.float64), (rows, columns)), shape=shape), words
-
-
-def _clean(token: str, stop_words: frozenset[str]) -> str | None:
-    word = " ".join("".join(ch if ch.isprintable() and ch not in ",|" else " " for ch in token.lower()).split())
-    useful = 1 < len(word) <= _MAX_WORD and word not in stop_words and any(ch.isalpha() for ch in word)
-    return word if useful else None
 
 
 def _worth(counts: sp.csr_matrix, tree: InterestTree, row: list[Node]) -> Counts:
@@ -105,30 +64,13 @@ def _worth(counts: sp.csr_matrix, tree: InterestTree, row: list[Node]) -> Counts
     spread = np.vstack([np.asarray((part > 0).sum(axis=0)).ravel() for part in slices])
     sizes = np.array([node.stop - node.start for node in row])
     tf = within / np.maximum(within.sum(axis=1, keepdims=True), 1)
-    frequency = np.maximum(within.sum(axis=0), 1)
-    worth = tf * np.log1p(within.sum() / len(row) / frequency)
+    worth = class_tf_idf(within)
     parents = np.array([node.parent for node in row])
     among = np.vstack([tf[parents == parent].sum(axis=0) for parent in parents])
     # Squared, or genres that all siblings share fill every title.
     worth *= np.divide(tf, among, out=np.zeros_like(tf), where=among > 0) ** 2
     worth[spread < np.maximum(2, 0.02 * sizes)[:, None]] = 0
     return np.asarray(worth)
-
-
-def _without_variants(ranked: list[str]) -> list[str]:
-    """Drop a word that bends or is part of a better one ("detectives" after "detective", "ii" after "world war ii")."""
-    kept: list[str] = []
-    for word in ranked:
-        if not any(_same_stem(word, other) for other in kept):
-            kept.append(word)
-    return kept
-
-
-def _same_stem(a: str, b: str) -> bool:
-    short, long = sorted((a, b), key=len)
-    if short in long.split():
-        return True
-    return long.startswith(short) and (len(short) >= 4 or len(long) - len(short) <= 1)
 
 
 def _title(keywords: list[str], n_words: int, node: int, taken: set[str]) -> str:

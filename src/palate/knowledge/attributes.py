@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from palate.errors import InputError
 
+NAME = r"^[a-z][a-z0-9_]{0,62}$"
 _WORDING = ("question", "options", "kind", "guidance", "edge_cases", "examples")
 
 
@@ -28,10 +29,10 @@ class Attribute(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    name: str = Field(pattern=NAME)
     """Lower case, used in tables, restricts (`attr:calm`) and pages."""
     question: str = Field(min_length=5)
-    options: tuple[str, ...] = Field(default=("Yes", "No"), min_length=2)
+    options: tuple[str, ...] = ("Yes", "No")
     """The answers, the one that says that the attribute fits best first."""
     kind: Literal["scale", "multi"] = "scale"
     """scale: exactly one option holds, two (binary) or more in order (ordinal). multi: any number of them may; each
@@ -46,16 +47,38 @@ class Attribute(BaseModel):
     human_labels: tuple[str, ...] = ()
     """Free tags of people that mean this attribute, for golden sets made from tags."""
 
+    @field_validator("options")
+    @classmethod
+    def _options_can_be_told_apart(cls, options: tuple[str, ...]) -> tuple[str, ...]:
+        if len(options) < 2:
+            raise ValueError(f"an attribute needs two options or more, this one has {len(options)}")
+        folded = [" ".join(option.split()).casefold() for option in options]
+        if not all(folded):
+            raise ValueError("an option is blank")
+        if len(set(folded)) < len(folded):
+            raise ValueError("two options are the same")
+        return options
+
     @model_validator(mode="after")
     def _examples_answer_with_options(self) -> Self:
         for example in self.examples:
-            if self.kind == "scale" and example.answer not in self.options:
+            strange = [answer for answer in self._answers(example) if answer not in self.options]
+            if strange:
                 raise ValueError(
-                    f"the example {example.item!r} answers {example.answer!r}, "
+                    f"the example {example.item!r} answers {strange[0]!r}, "
                     f"which is not an option: {', '.join(self.options)}"
                 )
-        if len(set(self.options)) < len(self.options):
-            raise ValueError("two options are the same")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_can_be_named(self) -> Self:
+        if self.kind == "multi":
+            names = [self._part_name(option) for option in self.options]
+            for name, option in zip(names, self.options, strict=True):
+                if "," in option:
+                    raise ValueError(f"the option {option!r} of a multi holds a comma, which parts answers")
+                if name.endswith("_") or not re.fullmatch(NAME, name) or names.count(name) > 1:
+                    raise ValueError(f"the option {option!r} of a multi makes no name of its own: {name!r}")
         return self
 
     @property
@@ -71,10 +94,9 @@ class Attribute(BaseModel):
         return [self._part(option) for option in self.options]
 
     def _part(self, option: str) -> Attribute:
-        answers = [(example.item, {a.strip() for a in example.answer.split(",")}) for example in self.examples]
-        slug = re.sub(r"[^a-z0-9]+", "_", option.lower()).strip("_")
+        answers = [(example.item, self._answers(example)) for example in self.examples]
         return Attribute(
-            name=f"{self.name}_{slug}",
+            name=self._part_name(option),
             question=f"{self.question} Does this answer hold: {option}?",
             guidance=self.guidance,
             edge_cases=self.edge_cases,
@@ -82,6 +104,15 @@ class Attribute(BaseModel):
             description=f"{self.description or self.name.replace('_', ' ')}: {option}",
             human_labels=(option.lower(),),
         )
+
+    def _part_name(self, option: str) -> str:
+        return f"{self.name}_{re.sub(r'[^a-z0-9]+', '_', option.lower()).strip('_')}"
+
+    def _answers(self, example: Example) -> list[str]:
+        """The options that an example names: one, or for a `multi` any number, commas between."""
+        if self.kind == "scale":
+            return [example.answer]
+        return [answer.strip() for answer in example.answer.split(",") if answer.strip()]
 
     def steps(self) -> dict[str, float]:
         """What each option counts as a value 0..1: the first 1, the last 0, equal steps between."""
@@ -145,6 +176,8 @@ def _attribute(entry: Any, where: str) -> Attribute:
         raise InputError(
             "An attribute is a mapping with name, question and options.", where=where, got=type(entry).__name__
         )
+    if isinstance(entry.get("name"), str):
+        where += f" ({entry['name']})"
     try:
         return Attribute.model_validate(entry)
     except ValidationError as error:
@@ -160,6 +193,8 @@ def validation_error(error: ValidationError, where: str, fields: list[str]) -> I
         near = difflib.get_close_matches(str(first["loc"][-1]), fields, 1)
         known = f"Known fields: {', '.join(fields)}."
         hint = f"Did you mean {near[0]!r}? {known}" if near else known
+    if first["type"] == "string_type" and isinstance(first.get("input"), bool):
+        hint = "YAML reads a bare Yes or No as true or false: put it between quotation marks."
     return InputError(
         f"{first['msg'].removeprefix('Value error, ')}.",
         where=f"{where}, field {field}",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,6 +97,10 @@ class GoldenSet:
         """Items with the attributes that somebody labelled, whatever the label."""
         return {pair for rows in (self.dev, self._locked) for pair in rows.select("item_id", "attribute").iter_rows()}
 
+    def worth_asking(self, among: Collection[str], n: int) -> list[str]:
+        """As the function of that name, over both sides: which items, and nothing about their labels."""
+        return worth_asking(pl.concat([self.dev, self._locked]), among, n)
+
     def held_out(self, reader: str) -> pl.DataFrame:
         """The locked rows; `reader` (the command, say) goes into the record of reads.
 
@@ -169,6 +173,26 @@ def golden_split(folder: Path, dev_share: float = 0.5, salt: str | None = None) 
     except (ValueError, KeyError, TypeError) as error:
         hint = "Restore it: with another split, what was held out would be seen."
         raise InputError("The split of the golden set is damaged.", where=str(path), got=error, hint=hint) from error
+
+
+def worth_asking(rows: pl.DataFrame, among: Collection[str], n: int) -> list[str]:
+    """`n` of the judged items: half of them with a yes, the attributes taking turns, the rest whichever come.
+
+    A hash of the id decides the order, so that another `n` or other labels change little.
+    """
+    judged = rows.filter(pl.col("item_id").is_in(list(among)))
+    order = sorted(judged["item_id"].unique(), key=lambda item_id: hashlib.sha256(item_id.encode()).digest())
+    place = {item_id: at for at, item_id in enumerate(order)}
+    yes = judged.filter(pl.col("value") > 0.5).group_by("attribute", maintain_order=True).agg("item_id")
+    turns = [sorted(items, key=place.__getitem__) for items in yes["item_id"]]
+    chosen: dict[str, None] = {}
+    for turn in range(max(map(len, turns), default=0)):
+        chosen |= dict.fromkeys(items[turn] for items in turns if turn < len(items))
+        if len(chosen) >= n // 2:
+            break
+    first = [*chosen][: n // 2]
+    rest = [item_id for item_id in order if item_id not in {*first}]
+    return first + rest[: n - len(first)]
 
 
 def _read_file(

@@ -17,6 +17,7 @@ _VAGUE = re.compile(
 )
 _TWO_QUESTIONS = re.compile(r"\b(and/or|and also|as well as)\b|\?.*\?", re.IGNORECASE)
 _NEGATED = re.compile(r"\b(not|n't|never|without|no longer)\b|n't\b", re.IGNORECASE)
+_RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)")
 _TOO_LONG = 40  # words of a question
 _ALIKE = 0.85  # cosine of two definitions' vectors, above which they are taken for one
 
@@ -32,7 +33,7 @@ class Remark:
 
 
 def lint(attributes: Sequence[Attribute], vectors: FloatArray | None = None) -> list[Remark]:
-    """Vague, double, negated, unexplained or overlapping definitions.
+    """Vague, double, negated, unexplained or overlapping definitions; options and examples that contradict.
 
     Args:
         vectors: Unit vectors [n_attributes, d] of the definitions (`definition`), for overlap in meaning; None: only
@@ -70,13 +71,40 @@ def _alone(attribute: Attribute) -> list[Remark]:
         found.append(Remark(name, "long", f"a question of more than {_TOO_LONG} words", "Move details to guidance."))
     if name.replace("_", " ") not in text.lower() and not attribute.description:
         found.append(Remark(name, "unnamed", "the question never says its own name", "Add a description."))
+    return found + _options(attribute) + _examples(attribute)
+
+
+def _options(attribute: Attribute) -> list[Remark]:
+    """Options that do not exclude each other: one within the other, or ranges of numbers that meet."""
+    found = []
+    for one, other in combinations(attribute.options, 2):
+        short, long = sorted((one, other), key=len)
+        if f" {short.lower()} " in f" {long.lower()} " or long.lower().startswith(short.lower()):
+            what = f"{short!r} is part of {long!r}"
+            found.append(Remark(attribute.name, "options", what, "Word the options differently."))
+        ranges = [_RANGE.search(option) for option in (one, other)]
+        if all(ranges):
+            (a, b), (c, d) = (sorted(map(float, match.groups())) for match in ranges if match)
+            if a <= d and c <= b:
+                what = f"{one!r} and {other!r} overlap"
+                found.append(Remark(attribute.name, "options", what, "Let each number lie in one option."))
+    return found
+
+
+def _examples(attribute: Attribute) -> list[Remark]:
+    """Examples that all answer the same, or answer one item in two ways."""
+    name, found = attribute.name, []
     answered = {example.answer for example in attribute.examples}
-    if attribute.examples and len(answered) < min(2, len(attribute.options)):
+    if attribute.examples and len(answered) < 2:
         what = f"all examples answer {next(iter(answered))!r}"
         found.append(Remark(name, "lopsided", what, "Give an example of another answer too."))
-    for one, other in combinations(attribute.options, 2):
-        if one.lower() in other.lower() or other.lower() in one.lower():
-            found.append(Remark(name, "options", f"{one!r} is part of {other!r}", "Word the options differently."))
+    said: dict[str, set[str]] = {}
+    for example in attribute.examples:
+        said.setdefault(" ".join(example.item.casefold().split()), set()).add(example.answer)
+    for item, answers in said.items():
+        if len(answers) > 1:
+            what = f"the example {item!r} answers {' and '.join(sorted(answers))}"
+            found.append(Remark(name, "contradiction", what, "Keep one, or say in edge_cases what decides."))
     return found
 
 

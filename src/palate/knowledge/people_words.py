@@ -1,10 +1,9 @@
-"""Golden sets from people's free words for items: which words to ask about, which items are worth asking about."""
+"""Golden sets from people's free words for items, and the words worth asking about."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -54,23 +53,3 @@ def golden_from_labels(labels: pl.DataFrame, attributes: Sequence[Attribute]) ->
     rows = golden_from_tags(labels.select("item_id", tag="label"), attributes)
     rows = rows.with_columns(value=pl.col("label").cast(pl.Float64), label=pl.col("label").cast(pl.String))
     return rows.select((pl.col(c) if c in rows.columns else pl.lit(None).alias(c)).cast(t) for c, t in SCHEMA.items())
-
-
-def worth_asking(gold: pl.DataFrame, among: Collection[str], n: int) -> list[str]:
-    """`n` of the judged items: half of them with a yes, the attributes taking turns, the rest whichever come.
-
-    The same items whatever `n` is, the first `n` of them: a hash of the id decides the order.
-    """
-    judged = gold.filter(pl.col("item_id").is_in(list(among)))
-    order = sorted(judged["item_id"].unique(), key=lambda item_id: hashlib.sha256(item_id.encode()).digest())
-    place = {item_id: at for at, item_id in enumerate(order)}
-    yes = judged.filter(pl.col("value") > 0.5).group_by("attribute", maintain_order=True).agg("item_id")
-    turns = [sorted(items, key=place.__getitem__) for items in yes["item_id"]]
-    chosen: dict[str, None] = {}
-    for turn in range(max(map(len, turns), default=0)):
-        chosen |= dict.fromkeys(items[turn] for items in turns if turn < len(items))
-        if len(chosen) >= n // 2:
-            break
-    first = [*chosen][: n // 2]
-    rest = [item_id for item_id in order if item_id not in {*first}]
-    return first + rest[: n - len(first)]

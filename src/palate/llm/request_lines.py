@@ -28,9 +28,9 @@ def to_line(request: Request) -> dict[str, Any]:
 def from_line(line: dict[str, Any]) -> Request:
     """The request that `to_line` wrote."""
     messages = tuple(Message(role, _parts(content)) for role, content in line.get("messages", ()))
-    tuples = {name: tuple(line[name]) for name in _TUPLES if name in line}
-    plain = {name: line[name] for name in (*_PLAIN, "schema") if name in line}
-    return Request(messages=messages, **tuples, **plain)
+    given: dict[str, Any] = {name: line[name] for name in (*_PLAIN, "schema") if name in line}
+    given |= {name: tuple(line[name]) for name in _TUPLES if name in line}
+    return Request(messages=messages, **given)
 
 
 def _content(message: Message) -> Any:

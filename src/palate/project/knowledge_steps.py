@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from palate.data.dataset import FloatArray
+from palate.data.dataset import FloatArray, IntArray
 from palate.knowledge.agreement_report import Golden, agreement_report
 from palate.knowledge.annotate import annotate, item_text, questions, sample_items
 from palate.knowledge.distil import distil
@@ -25,6 +25,7 @@ from palate.project.media import media_detail, media_key, media_of
 from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.steps import Artefact, Detail, Steps, file_digest
+from palate.project.visits import Visits
 
 ZERO_SHOT = "sentence vector, zero-shot"
 
@@ -53,17 +54,18 @@ class KnowledgeSteps:
         return self.steps.run("vectors", inputs, make)
 
     def annotate(self, recorded: Artefact | None) -> Artefact:
-        """`label.parquet`: the LLM's own answers about a budgeted sample of items."""
-        project, config = self.project, self.project.config.annotate
+        """`label.parquet`: the LLM's own answers about a budgeted sample of items, and what visits asked since."""
+        project, config, visits = self.project, self.project.config.annotate, Visits(self.project)
 
         def make(folder: Path) -> Detail:
             llm = self.llm("annotate")
             media = media_of(project, items, self.bars.bar("media", "items"))
             labels = annotate(project.dataset, items, project.attributes, llm, media=media)
-            write_parquet(in_schema("label", labels), folder / "label.parquet")
+            labels = pl.concat([in_schema("label", labels), visits.holding()])
+            write_parquet(labels.unique(["entity", "name"], keep="last", maintain_order=True), folder / "label.parquet")
             return {"items": len(items), "labels": labels.height, **vars(llm.spent), **media_detail(project, media)}
 
-        items = sample_items(project.dataset, config.items, self._judged_items(recorded), config.seed)
+        items = self._sample(recorded)
 
         inputs = {
             "data": project.data_key,
@@ -72,6 +74,7 @@ class KnowledgeSteps:
             "config": config.model_dump(),
             "golden": self._golden_key(),
             "recorded": recorded and recorded.key,
+            "visits": visits.key,
             **media_key(project, items),
         }
         return self.steps.run("annotate", inputs, make)
@@ -79,7 +82,7 @@ class KnowledgeSteps:
     def plan(self, recorded: Artefact | None) -> Plan:
         """What `annotate` would ask that the ledger does not hold."""
         project, config = self.project, self.project.config
-        items = sample_items(project.dataset, config.annotate.items, self._judged_items(recorded), config.annotate.seed)
+        items = self._sample(recorded)
         media = media_of(project, items)
         asked = [question.request for question in questions(project.dataset, items, project.attributes, media)]
         model = project.engine.model
@@ -155,15 +158,15 @@ class KnowledgeSteps:
         asked = CachedEncoder(self.project.encoder, self.project.ledger).encode(texts)
         return np.asarray(vectors @ asked.T, dtype=np.float32)
 
-    def _judged_items(self, recorded: Artefact | None) -> list[int]:
-        """Items that people labelled and that a recorded model judged too: all can be compared."""
-        project = self.project
-        if not self._golden_key():
-            return []
-        ids = project.golden.judged
-        if recorded is not None:
-            ids &= set(read_kind(recorded, "label")["entity"]) or ids
-        return sorted(project.dataset.item_nums[item_id] for item_id in ids)
+    def _sample(self, recorded: Artefact | None) -> IntArray:
+        """Items to ask about. Three in four were judged by people, and by a recorded model: all can be compared."""
+        project, config = self.project, self.project.config.annotate
+        judged: list[str] = []
+        if project.has_golden:
+            among = set() if recorded is None else set(read_kind(recorded, "label")["entity"])
+            judged = project.golden.worth_asking(among or set(project.dataset.item_ids), config.items * 3 // 4)
+        nums = sorted(project.dataset.item_nums[item_id] for item_id in judged)
+        return sample_items(project.dataset, config.items, nums, config.seed)
 
     def _golden_key(self) -> str:
         return self.project.golden.key if self.project.has_golden else ""

@@ -16,10 +16,11 @@ from palate.data.splits import split_global_time
 from palate.errors import InputError
 from palate.experiments.compare import BASELINES, choose_on_validation, compare
 from palate.experiments.worth import worth
-from palate.interests.names import document_tokens, english_stop_words, name_nodes
+from palate.interests.names import name_nodes
 from palate.interests.transitions import ask_transitions, spread
 from palate.interests.tree import InterestTree, build_tree, load_tree, save_tree
 from palate.knowledge.controls import noise, permuted, raw_text
+from palate.knowledge.keywords import document_tokens, english_stop_words
 from palate.knowledge.matrix import filled, label_matrix, vector_matrix
 from palate.knowledge.store import write_parquet
 from palate.knowledge.tables import Knowledge
