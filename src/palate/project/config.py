@@ -13,6 +13,7 @@ from palate.errors import InputError
 from palate.interests.tree import TreeConfig
 from palate.knowledge.attributes import read_yaml, validation_error
 from palate.knowledge.distil import StudentConfig
+from palate.knowledge.route import RouteConfig
 
 _PREFIX = "PALATE__"
 
@@ -95,6 +96,7 @@ class Config(Section):
     llm: LLMSection = LLMSection()
     annotate: AnnotateSection = AnnotateSection()
     distil: StudentConfig = StudentConfig()
+    route: RouteConfig = RouteConfig()
     interests: InterestsSection = InterestsSection()
     models: dict[str, dict[str, Any]] = {}
     """Model name to parameters that are fixed; what is not named is chosen on validation from a small grid."""
