@@ -48,7 +48,7 @@ def test_it_abstains_rather_than_lies_on_few_labels(error):
 @BOTH
 def test_it_abstains_where_the_surest_are_wrong(error):
     judges, truth = world(skill=(-4.0,))
-    rules, silences = calibrate(judges, truth, ["a"], RouteConfig(error=error, alpha=0.05))
+    rules, _ = calibrate(judges, truth, ["a"], RouteConfig(error=error, alpha=0.05))
     says = route(judges, rules).says
     assert worst_error(says, truth, error) <= 0.05
     assert (~np.isnan(says)).mean() < 0.1
