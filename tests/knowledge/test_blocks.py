@@ -49,9 +49,11 @@ def test_items_of_one_company_lie_together():
 
 def test_taste_tells_what_pleased_from_what_did_not():
     (taste,) = item_blocks(two_tastes(lambda i: 5.0 if i < 10 else 1.0), ("taste",))
-    axis = taste[:20, -1]
-    assert np.sign(axis[:10]).ptp() if hasattr(axis, "ptp") else len(set(np.sign(axis[:10]))) == 1
-    assert axis[:10].mean() * axis[10:20].mean() < 0
+    unit = side_by_side([taste[:20, :2]])  # one direction for each of the two companies
+    for company in (slice(0, 20, 2), slice(1, 20, 2)):
+        near = unit[company] @ unit[company].T
+        assert near[:5, :5].min() > 0.5
+        assert near[:5, 5:].max() < -0.5
 
 
 def test_a_block_that_the_data_cannot_fill_is_left_out():

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from palate.errors import InputError
 from palate.knowledge.genre_spectrum import GenreSpectrum, SpectrumConfig, shared_genre
 
-SMALL = SpectrumConfig(hidden=32, width=16, epochs=15)
+SMALL = SpectrumConfig(hidden=32, width=16, epochs=30, batch=32, rate=5e-3)
 
 
 @pytest.fixture(scope="module")

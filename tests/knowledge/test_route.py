@@ -136,7 +136,7 @@ def test_the_promise_holds_over_200_random_splits_of_real_labels(sample, error, 
     company, taste = (block[met] for block in item_blocks(data, ("company", "taste")))
     truth = genres[:, common].astype(np.float64)
     config = StudentConfig(strengths=(3.0,), folds=3)
-    features = (side_by_side([company[:, -16:]]), side_by_side([company, taste]))
+    features = (side_by_side([company[:, :16]]), side_by_side([company, taste]))
     judges = [Judge(str(k), Student(config).fit(x, truth).astype(np.float32)) for k, x in enumerate(features)]
     names = ["common", "second", "rare"]
     rows = check_promise(judges, truth, names, RouteConfig(error=error, alpha=0.15, delta=0.1), drawn=drawn)

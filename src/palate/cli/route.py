@@ -52,9 +52,9 @@ def route(
         given = {
             name: value for name, value in (("alpha", alpha), ("delta", delta), ("error", error)) if value is not None
         }
-        for name in ("alpha", "delta"):
-            if not 0 < given.get(name, 0.5) < 1:
-                raise InputError("A share must lie between 0 and 1.", where=f"--{name}", got=given[name])
+        for name, share in (("alpha", alpha), ("delta", delta)):
+            if share is not None and not 0 < share < 1:
+                raise InputError("A share must lie between 0 and 1.", where=f"--{name}", got=share)
         routing = Routing(run, run.project.config.route.model_copy(update=given))
         path = run.project.path(run.project.config.golden) / "queue.jsonl"
         answer: dict[str, Any] = {

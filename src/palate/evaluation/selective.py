@@ -38,22 +38,25 @@ def upper_bound(errors: npt.ArrayLike, n: npt.ArrayLike, delta: float) -> Array:
     return np.asarray(np.where(wrong >= of, 1.0, bound))
 
 
+def within(errors: npt.ArrayLike, n: npt.ArrayLike, alpha: float, delta: float) -> npt.NDArray[np.bool_]:
+    """Whether `upper_bound(errors, n, delta)` is at most `alpha`: the same test, read from the binomial."""
+    from scipy import special
+
+    return np.asarray(special.bdtr(errors, np.asarray(n), alpha) <= delta)
+
+
 def fewest(alpha: float, delta: float, errors: int = 0) -> int:
     """The smallest n of which `errors` may be wrong and the bound still be at most `alpha`."""
     n = errors + 1
-    while upper_bound(errors, n, delta) > alpha:
-        n = n * 2
-    low = n // 2
-    while n - low > 1:
-        middle = (low + n) // 2
-        low, n = (low, middle) if upper_bound(errors, middle, delta) <= alpha else (middle, n)
-    return n
+    while not within(errors, n, alpha, delta):
+        n *= 2
+    tried = np.arange(max(n // 2, errors + 1), n + 1)
+    return int(tried[within(errors, tried, alpha, delta)][0])
 
 
 def most_errors(n: int, alpha: float, delta: float) -> int:
     """How many of `n` may be wrong for the bound to be at most `alpha`; -1: even none is too many to promise."""
-    kept = upper_bound(np.arange(n + 1), n, delta) <= alpha
-    return int(kept.sum()) - 1
+    return int(within(np.arange(n), n, alpha, delta).sum()) - 1
 
 
 def threshold_for(confidence: npt.ArrayLike, wrong: npt.ArrayLike, alpha: float, delta: float) -> tuple[float, float]:
@@ -68,11 +71,14 @@ def threshold_for(confidence: npt.ArrayLike, wrong: npt.ArrayLike, alpha: float,
         raise InputError("Confidence and errors differ in shape", got=f"{sure.shape} and {bad.shape}")
     order = np.argsort(-sure, kind="stable")
     sure, errors = sure[order], np.cumsum(bad[order])
-    last = np.flatnonzero(np.append(np.diff(sure) != 0, True))  # ends of groups of equal confidence
-    ends = last[(last >= max(MIN_ANSWERED, fewest(alpha, delta, errors=1)) - 1) & np.isfinite(sure[last])]
-    bounds = upper_bound(errors[ends], ends + 1, delta)
-    kept = int(np.argmax(np.append(bounds > alpha, True)))  # thresholds before the first that fails
-    return (float(sure[ends[kept - 1]]), float(bounds[kept - 1])) if kept else (float("inf"), float("nan"))
+    last = np.flatnonzero(np.diff(sure, append=-np.inf) != 0)  # ends of groups of equal confidence
+    ends = last[(last >= max(MIN_ANSWERED, fewest(alpha, delta, errors=1)) - 1)]
+    failed = ~within(errors[ends], ends + 1, alpha, delta)
+    kept = int(np.argmax(np.append(failed, True)))  # thresholds before the first that fails
+    if not kept:
+        return float("inf"), float("nan")
+    end = ends[kept - 1]
+    return float(sure[end]), float(upper_bound(errors[end], end + 1, delta))
 
 
 def calibrate_cascade(

@@ -84,11 +84,12 @@ def _scaled(dataset: Dataset, values: npt.NDArray[np.float64]) -> csr_matrix:
 
 
 def _leading(matrix: csr_matrix, width: int) -> FloatArray:
-    """Right singular vectors times their values, [n_items, width]; fewer where the matrix is small."""
+    """Right singular vectors times their values, the greatest first, [n_items, width]; fewer for a small matrix."""
     from scipy.sparse.linalg import svds
 
     width = min(width, min(matrix.shape) - 1)
     if width < 1 or not np.abs(matrix.data).sum():
         return np.zeros((matrix.shape[1], 0), dtype=np.float32)
     _, lengths, right = svds(matrix, k=width, v0=np.ones(min(matrix.shape)))  # a fixed start: the same every time
-    return np.asarray(right.T * lengths, dtype=np.float32)
+    order = np.argsort(-lengths)
+    return np.asarray(right[order].T * lengths[order], dtype=np.float32)

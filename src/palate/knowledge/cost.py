@@ -26,6 +26,7 @@ class Way:
         hourly: Money for an hour of that; None: time costs nothing here (somebody else's server).
         tokens_in, tokens_cached, tokens_out: Read, of these read before, written.
         prices: Of those tokens; None: they have no price.
+        money_else: What an item costs beside time and tokens.
         basis: Where the figures are from.
     """
 
@@ -36,17 +37,22 @@ class Way:
     tokens_cached: float = 0.0
     tokens_out: float = 0.0
     prices: Prices | None = None
+    money_else: float | None = None
     basis: str = ""
 
     @property
     def money(self) -> float | None:
         """For one item; None: neither its time nor its tokens have a price that is known."""
         by_time = None if self.hourly is None or self.seconds is None else self.seconds / 3600 * self.hourly
+        known = [part for part in (by_time, self._by_tokens(), self.money_else) if part is not None]
+        return sum(known) if known else None
+
+    def _by_tokens(self) -> float | None:
         if self.prices is None:
-            return by_time
+            return None
         # Prices are for a million tokens, and `cost` counts whole ones.
         scaled = (round(MILLION * tokens) for tokens in (self.tokens_in, self.tokens_cached, self.tokens_out))
-        return self.prices.cost(*scaled) / MILLION + (by_time or 0.0)
+        return self.prices.cost(*scaled) / MILLION
 
 
 def cascade(ways: Sequence[Way], reached: Sequence[float], name: str = "cascade") -> Way:
@@ -55,14 +61,14 @@ def cascade(ways: Sequence[Way], reached: Sequence[float], name: str = "cascade"
     money = [share * way.money if way.money is not None else None for way, share in known]
     seconds = [share * way.seconds if way.seconds is not None else None for way, share in known]
     total_seconds = None if None in seconds else sum(s for s in seconds if s is not None)
-    tokens = [
+    read, cached, written = (
         sum(share * getattr(way, kind) for way, share in known) for kind in ("tokens_in", "tokens_cached", "tokens_out")
-    ]
+    )
     unknown = [way.name for (way, _), m in zip(known, money, strict=True) if m is None]
     total = None if unknown else sum(m for m in money if m is not None)
-    hourly = None if total is None or not total_seconds else total / total_seconds * 3600
     shares = ", ".join(f"{way.name} {share:.0%}" for way, share in known)
-    return Way(name, total_seconds, hourly, *tokens, basis=f"labels that reach {shares}")
+    basis = f"labels that reach {shares}"
+    return Way(name, total_seconds, None, read, cached, written, money_else=total, basis=basis)
 
 
 def per_million(ways: Sequence[Way]) -> list[dict[str, Any]]:
@@ -97,11 +103,11 @@ def asked(
     calls = sum(row["calls"] for row in rows)
     if not calls:
         return None
-    mean = {
-        name: sum(row[name] for row in rows) / calls * calls_per_item
+    seconds, read, cached, written = (
+        sum(row[name] for row in rows) / calls * calls_per_item
         for name in ("seconds", "tokens_in", "tokens_cached", "tokens_out")
-    }
-    return Way(model, hourly=hourly, prices=prices, basis=f"mean of {calls:,} calls", **mean)
+    )
+    return Way(model, seconds, hourly, read, cached, written, prices, basis=f"mean of {calls:,} calls")
 
 
 def student(

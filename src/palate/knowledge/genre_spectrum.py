@@ -54,6 +54,8 @@ class GenreSpectrum:
         config, rng = self.config, np.random.default_rng(self.config.seed)
         sizes = (vectors.shape[1], config.hidden, config.width, genres.shape[1])
         self.layers = [part for a, b in pairwise(sizes) for part in _layer(a, b, rng)]
+        share = np.clip(genres.mean(axis=0), 1e-3, 1 - 1e-3)
+        self.layers[-1] += np.log(share / (1 - share)).astype(np.float32)  # else the inner layers learn how rare yes is
         first, second, steps = [np.zeros_like(p) for p in self.layers], [np.zeros_like(p) for p in self.layers], 0
         for epoch in range(config.epochs):
             rate = config.rate * (1 - epoch / config.epochs)
@@ -91,7 +93,7 @@ class GenreSpectrum:
         middle = (out @ w3.T) * (1 - spectrum**2)
         inner = (middle @ w2.T) * (hidden > 0)
         pairs = ((x, inner), (hidden, middle), (spectrum, out))
-        return [part for below, above in pairs for part in (below.T @ above, above.sum(axis=0))]
+        return [np.asarray(part, np.float32) for below, above in pairs for part in (below.T @ above, above.sum(axis=0))]
 
 
 def _layer(inputs: int, outputs: int, rng: np.random.Generator) -> Layers:

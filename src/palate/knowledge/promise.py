@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from palate.knowledge.route import PEOPLE, Array, Judge, Numbers, RouteConfig, calibrate, route
 
@@ -73,7 +72,7 @@ def _tried(
     return worst_error(routed.says, y[rest], config.error), float((~np.isnan(routed.says)).mean())
 
 
-def _only(judge: Judge, items: Numbers | npt.NDArray[np.bool_]) -> Judge:
+def _only(judge: Judge, items: Numbers) -> Judge:
     return Judge(judge.name, judge.scores[items], judge.cost)
 
 
@@ -100,7 +99,7 @@ def cost_curve(
     One point for each promised error, on the judged items, by rules calibrated on them. `machines` is what those that
     were asked cost; with people (`people` a label) also what they left, unasked items among it.
     """
-    judged = ~np.isnan(truth).all(axis=1)
+    judged = np.flatnonzero(~np.isnan(truth).all(axis=1))
     own, y = [_only(judge, judged) for judge in judges], truth[judged]
     rows = []
     for alpha in alphas:

@@ -219,9 +219,10 @@ def stage_rows(
     silent = np.array([[rule.silent for rule in row] for row in rules])  # [n_names, n_judges]
     for columns, name in [*(([column], name) for column, name in enumerate(names)), (range(len(names)), "all")]:
         at = list(columns)
-        takes, says, waits, y = (table[:, at] for table in (routed.takes, routed.says, routed.waits, truth))
+        takes, waits = routed.takes[:, at], routed.waits[:, at]
+        says, y = routed.says[:, at], truth[:, at]
         reached = np.ones(takes.shape, dtype=bool)
-        for number, judge in enumerate([*judges, Judge("people", truth, people)]):
+        for number, (stage, price) in enumerate([*((judge.name, judge.cost) for judge in judges), ("people", people)]):
             asked = reached & ~(silent[at, number] if number < len(judges) else np.zeros(len(at), dtype=bool))
             last = number == len(judges)
             answers = (takes == PEOPLE) & (waits < 0) if last else takes == number
@@ -229,12 +230,12 @@ def stage_rows(
             rows.append(
                 {
                     "attribute": name,
-                    "stage": judge.name,
+                    "stage": stage,
                     "reached": int(asked.sum()),
                     "answered": int(answers.sum()),
                     "share": float(answers.mean()),
                     "waiting": int(waiting.sum()),
-                    "money": float(asked.sum() * judge.cost),
+                    "money": float(asked.sum() * price),
                     **({} if last else _errors(says[answers], y[answers], y)),
                 }
             )
