@@ -27,8 +27,8 @@ class SpectrumConfig(BaseModel):
     width: int = Field(default=64, ge=1)
     """Of the item vectors."""
     epochs: int = Field(default=30, ge=1)
-    batch: int = Field(default=128, ge=1)
-    rate: float = Field(default=2e-3, gt=0)
+    batch: int = Field(default=64, ge=1)
+    rate: float = Field(default=5e-3, gt=0)
     decay: float = Field(default=1e-4, ge=0)
     """Of the weights, each step, as a share (AdamW)."""
     mix: float = Field(default=0.4, ge=0)

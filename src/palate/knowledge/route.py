@@ -1,7 +1,7 @@
 """Routing: the cheapest judge that may be trusted answers; what none may answer goes to people.
 
 A promise is calibrated on people's dev labels, attribute by attribute, for a cascade of judges, cheapest first
-(`palate.evaluation.selective`). Yes is rare, so "at most α of all answers are wrong" would be kept by saying no to
+(fixed-sequence and order-statistic bounds of `palate.evaluation.selective`). Yes is rare, so "at most α of all answers are wrong" would be kept by saying no to
 everything. Two promises are offered that are not:
 
 - `class`: at most α of the items that people call yes are answered no, and at most α of the others yes; whoever is
@@ -22,11 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import FloatArray
 from palate.errors import InputError
-from palate.evaluation.selective import calibrate_cascade, fewest, most_errors
+from palate.evaluation.selective import fewest, most_errors, threshold_for
 
 Array = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 PEOPLE = -1
+_NEVER = (np.inf, -np.inf)
 
 
 class RouteConfig(BaseModel):
@@ -67,7 +69,7 @@ class Rule:
     @property
     def silent(self) -> bool:
         """Never answers, so need not be asked."""
-        return self.yes == np.inf and self.no == -np.inf
+        return (self.yes, self.no) == _NEVER
 
     def says(self, scores: Array) -> Array:
         """1, 0, or NaN: passes on."""
@@ -116,25 +118,32 @@ def calibrate(
         judged = ~np.isnan(truth[:, column])
         y = truth[judged, column]
         scores = [judge.scores[judged, column].astype(np.float64) for judge in judges]
-        cut = _by_class if config.error == "class" else _by_answer
-        pairs = cut(y, scores, config) if len(y) else [(np.inf, -np.inf)] * len(judges)
+        pairs = _pairs(y, scores, config)
         rules.append([Rule(name, judge.name, *pair) for judge, pair in zip(judges, pairs, strict=True)])
         silences += _silences(rules[-1], y, config)
     return rules, silences
 
 
-def _by_class(y: Array, scores: Sequence[Array], config: RouteConfig) -> list[tuple[float, float]]:
-    """Order statistics: with a chance of 1 - δ, at most α of the true items lie below the (e + 1)-th lowest score of n
-    of them, where `upper_bound(e, n, δ)` is at most α (both are quantiles of one beta distribution)."""
-    alpha, delta = config.alpha / len(scores), config.delta / (2 * len(scores))
+def _pairs(y: Array, scores: Sequence[Array], config: RouteConfig) -> list[tuple[float, float]]:
+    """(yes, no) of each judge. Who was not asked by a judge that may answer waits, here as in `route`."""
+    cut = _by_class if config.error == "class" else _by_answer
     reached, pairs = np.ones(len(y), dtype=bool), []
     for score in scores:
         asked = reached & ~np.isnan(score)
-        no = _below(score[asked & (y == 1)], int((y == 1).sum()), alpha, delta)
-        yes = -_below(-score[asked & (y == 0)], int((y == 0).sum()), alpha, delta)
+        yes, no = cut(y, score, asked, config, len(scores))
         pairs.append((yes, no))
-        reached &= ~(asked & ((score >= yes) | (score <= no)))
+        if (yes, no) != _NEVER:
+            reached = asked & ~((score >= yes) | (score <= no))
     return pairs
+
+
+def _by_class(y: Array, score: Array, asked: Mask, config: RouteConfig, judges: int) -> tuple[float, float]:
+    """Order statistics: with a chance of 1 - δ, at most α of the true items lie below the (e + 1)-th lowest score of n
+    of them, where `upper_bound(e, n, δ)` is at most α (both are quantiles of one beta distribution)."""
+    alpha, delta = config.alpha / judges, config.delta / (2 * judges)
+    no = _below(score[asked & (y == 1)], int((y == 1).sum()), alpha, delta)
+    yes = -_below(-score[asked & (y == 0)], int((y == 0).sum()), alpha, delta)
+    return yes, no
 
 
 def _below(scores: Array, n: int, alpha: float, delta: float) -> float:
@@ -146,15 +155,13 @@ def _below(scores: Array, n: int, alpha: float, delta: float) -> float:
     return float(np.nextafter(np.sort(scores)[allowed], -np.inf))
 
 
-def _by_answer(y: Array, scores: Sequence[Array], config: RouteConfig) -> list[tuple[float, float]]:
-    """Each judge is two stages of a cascade: one that says yes, one that says no."""
-    stages: list[tuple[str, Array, Array]] = []
-    for number, score in enumerate(scores):
-        unasked = np.isnan(score)
-        stages.append((f"{number} yes", np.where(unasked, -np.inf, score), 1 - y))
-        stages.append((f"{number} no", np.where(unasked, -np.inf, -score), y))
-    found = [stage.threshold for stage in calibrate_cascade(stages, config.alpha, config.delta)]
-    return [(yes, -no) for yes, no in zip(found[::2], found[1::2], strict=True)]
+def _by_answer(y: Array, score: Array, asked: Mask, config: RouteConfig, judges: int) -> tuple[float, float]:
+    """As two stages of `calibrate_cascade`, one that says yes and behind it one that says no."""
+    delta = config.delta / (2 * judges)
+    yes, _ = threshold_for(score[asked], 1 - y[asked], config.alpha, delta)
+    left = asked & ~(score >= yes)
+    no, _ = threshold_for(-score[left], y[left], config.alpha, delta)
+    return yes, -no
 
 
 def _silences(rules: Sequence[Rule], y: Array, config: RouteConfig) -> list[Silence]:
