@@ -7,7 +7,15 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from palate.errors import InputError
-from palate.evaluation.selective import calibrate_cascade, route, threshold_for, upper_bound
+from palate.evaluation.selective import (
+    calibrate_cascade,
+    fewest,
+    most_errors,
+    route,
+    threshold_for,
+    upper_bound,
+    within,
+)
 
 
 @given(n=st.integers(1, 200), share=st.floats(0, 1), delta=st.floats(0.01, 0.5))
@@ -17,6 +25,18 @@ def test_the_bound_is_clopper_and_pearsons(n, share, delta):
     assert errors / n <= bound <= 1
     if errors < n:
         assert stats.binom.cdf(errors, n, bound) == pytest.approx(delta, rel=1e-3)
+
+
+@given(n=st.integers(1, 300), share=st.floats(0, 1), alpha=st.floats(0.01, 0.9), delta=st.floats(0.01, 0.5))
+def test_the_quick_test_is_the_bounds_and_the_counts_are_its_edges(n, share, alpha, delta):
+    errors = min(int(share * n), n - 1)
+    bound = float(upper_bound(errors, n, delta))
+    if abs(bound - alpha) > 1e-6:
+        assert bool(within(errors, n, alpha, delta)) == (bound <= alpha)
+    least, most = fewest(alpha, delta, errors), most_errors(n, alpha, delta)
+    assert within(errors, least, alpha, delta) and not (least > errors + 1 and within(errors, least - 1, alpha, delta))
+    assert most < 0 or within(most, n, alpha, delta)
+    assert most == n - 1 or not within(most + 1, n, alpha, delta)
 
 
 @pytest.fixture(scope="module")

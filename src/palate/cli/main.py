@@ -23,6 +23,7 @@ from palate.cli import (
     media,
     models,
     recipes,
+    route,
     serving,
 )
 from palate.errors import PalateError
@@ -42,6 +43,7 @@ for group in (
     annotate,
     golden,
     distill,
+    route,
     knowledge,
     interests,
     models,

@@ -38,22 +38,47 @@ def upper_bound(errors: npt.ArrayLike, n: npt.ArrayLike, delta: float) -> Array:
     return np.asarray(np.where(wrong >= of, 1.0, bound))
 
 
+def within(errors: npt.ArrayLike, n: npt.ArrayLike, alpha: float, delta: float) -> npt.NDArray[np.bool_]:
+    """Whether `upper_bound(errors, n, delta)` is at most `alpha`: the same test, read from the binomial."""
+    from scipy import special
+
+    return np.asarray(special.bdtr(errors, np.asarray(n), alpha) <= delta)
+
+
+def fewest(alpha: float, delta: float, errors: int = 0) -> int:
+    """The smallest n of which `errors` may be wrong and the bound still be at most `alpha`."""
+    n = errors + 1
+    while not within(errors, n, alpha, delta):
+        n *= 2
+    tried = np.arange(max(n // 2, errors + 1), n + 1)
+    return int(tried[within(errors, tried, alpha, delta)][0])
+
+
+def most_errors(n: int, alpha: float, delta: float) -> int:
+    """How many of `n` may be wrong for the bound to be at most `alpha`; -1: even none is too many to promise."""
+    return int(within(np.arange(n), n, alpha, delta).sum()) - 1
+
+
 def threshold_for(confidence: npt.ArrayLike, wrong: npt.ArrayLike, alpha: float, delta: float) -> tuple[float, float]:
     """The lowest confidence down to which the error stays at most `alpha`, with a chance of 1 - `delta`; and the bound.
 
     Thresholds are tested from the strictest down and the first that fails ends it (fixed-sequence testing), so that
-    one δ covers all of them. Infinite and NaN where none holds.
+    one δ covers all of them. The strictest is the first that could stand one error. A confidence of -inf is an answer
+    that the judge does not give. Infinite and NaN where none holds.
     """
     sure, bad = np.asarray(confidence, dtype=np.float64), np.asarray(wrong, dtype=np.float64)
     if sure.shape != bad.shape or sure.ndim != 1:
         raise InputError("Confidence and errors differ in shape", got=f"{sure.shape} and {bad.shape}")
     order = np.argsort(-sure, kind="stable")
     sure, errors = sure[order], np.cumsum(bad[order])
-    last = np.flatnonzero(np.append(np.diff(sure) != 0, True))  # ends of groups of equal confidence
-    ends = last[last >= MIN_ANSWERED - 1]
-    bounds = upper_bound(errors[ends], ends + 1, delta)
-    kept = int(np.argmax(np.append(bounds > alpha, True)))  # thresholds before the first that fails
-    return (float(sure[ends[kept - 1]]), float(bounds[kept - 1])) if kept else (float("inf"), float("nan"))
+    last = np.flatnonzero(np.diff(sure, append=-np.inf) != 0)  # ends of groups of equal confidence
+    ends = last[(last >= max(MIN_ANSWERED, fewest(alpha, delta, errors=1)) - 1)]
+    failed = ~within(errors[ends], ends + 1, alpha, delta)
+    kept = int(np.argmax(np.append(failed, True)))  # thresholds before the first that fails
+    if not kept:
+        return float("inf"), float("nan")
+    end = ends[kept - 1]
+    return float(sure[end]), float(upper_bound(errors[end], end + 1, delta))
 
 
 def calibrate_cascade(

@@ -1,7 +1,8 @@
 """Students: what a teacher said about some items, carried to the whole catalogue by its vectors.
 
-The silver-set idea of LLM-as-annotators (Long et al. 2025, arXiv 2510.06657): a light model learns the teacher's
-probabilities, not its verdicts, by soft cross-entropy -Σ p log s + (1 - p) log(1 - s).
+A student sees the text's vector and any further blocks (`palate.knowledge.blocks`). The silver-set idea of
+LLM-as-annotators (Long et al. 2025, arXiv 2510.06657): a light model learns the teacher's probabilities, not its
+verdicts, by soft cross-entropy -Σ p log s + (1 - p) log(1 - s).
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import FloatArray
 from palate.errors import InputError
+from palate.knowledge.blocks import Block, side_by_side
+from palate.knowledge.candidates import candidate_sets, refined
 
 Matrix = npt.NDArray[np.float64]
 
@@ -24,7 +27,14 @@ class StudentConfig(BaseModel):
 
     strengths: tuple[float, ...] = (0.3, 1.0, 3.0)
     """Inverse L2 penalties to choose from, by the teacher's labels on held-out folds."""
-    folds: int = 5
+    folds: int = Field(default=5, ge=2)
+    blocks: tuple[Block, ...] = ("categories", "company", "taste")
+    """What the student sees beside the text's vector: the item's categories, who met it, how they valued it."""
+    candidate_mass: float | None = Field(default=None, gt=0.5, le=1)
+    """None: the teacher's probabilities are the targets. Else answers less sure than this leave yes and no open, and
+    the student settles them (`palate.knowledge.candidates`)."""
+    rounds: int = Field(default=3, ge=1)
+    """Of re-estimating the targets of open answers."""
     seed: int = 0
 
 
@@ -64,13 +74,18 @@ class Student:
 
 
 def distil(
-    labels: pl.DataFrame, vectors: FloatArray, item_ids: Sequence[str], config: StudentConfig | None = None
+    labels: pl.DataFrame,
+    vectors: FloatArray,
+    item_ids: Sequence[str],
+    config: StudentConfig | None = None,
+    blocks: Sequence[FloatArray] = (),
 ) -> pl.DataFrame:
     """A student of one teacher's label rows; returns label rows for every item and attribute.
 
     Args:
         labels: Knowledge rows of kind `label`, all of one `model`.
         vectors: [n_items, d] in the order of `item_ids`.
+        blocks: Further features [n_items, any width], in the same order; every block weighs the same.
 
     An item that the teacher labelled gets its out-of-fold prediction, so that a student can be judged on it.
 
@@ -95,11 +110,20 @@ def distil(
             allowed=f"at least {2 * config.folds}",
             hint="Raise the annotation budget (annotate.items in palate.yaml).",
         )
+    features = side_by_side([vectors, *blocks]) if blocks else vectors
     student = Student(config)
-    honest = student.fit(vectors[taught], targets[taught])
-    values = student.predict(vectors)
+    honest = student.fit(features[taught], _settled(features[taught], targets[taught], config))
+    values = student.predict(features)
     values[taught] = np.where(np.isnan(honest), values[taught], honest)
     return _rows(values, item_ids, names, str(teachers[0]))
+
+
+def _settled(features: FloatArray, targets: Matrix, config: StudentConfig) -> Matrix:
+    if config.candidate_mass is None:
+        return targets
+    both = np.stack([targets, 1 - targets], axis=-1)
+    sets = candidate_sets(both, config.candidate_mass)
+    return refined(both, sets, lambda flat: Student(config).fit(features, flat), config.rounds)[..., 0]
 
 
 def _rows(values: Matrix, item_ids: Sequence[str], names: Sequence[str], teacher: str) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from palate.knowledge.agreement_report import Terms
 from palate.knowledge.attributes import read_yaml, validation_error
 from palate.knowledge.distil import StudentConfig
 from palate.knowledge.media import MediaConfig
+from palate.knowledge.route import RouteConfig
 
 _PREFIX = "PALATE__"
 
@@ -99,6 +100,7 @@ class Config(Section):
     annotate: AnnotateSection = AnnotateSection()
     media: MediaConfig = MediaConfig()
     distil: StudentConfig = StudentConfig()
+    route: RouteConfig = RouteConfig()
     interests: InterestsSection = InterestsSection()
     models: dict[str, dict[str, Any]] = {}
     """Model name to parameters that are fixed; what is not named is chosen on validation from a small grid."""

@@ -12,6 +12,7 @@ import polars as pl
 from palate.data.dataset import FloatArray, IntArray
 from palate.knowledge.agreement_report import Golden, agreement_report
 from palate.knowledge.annotate import annotate, item_text, questions, sample_items
+from palate.knowledge.blocks import item_blocks
 from palate.knowledge.distil import distil
 from palate.knowledge.golden_queue import random_part
 from palate.knowledge.matrix import label_matrix
@@ -111,16 +112,20 @@ class KnowledgeSteps:
         def make(folder: Path) -> Detail:
             rows = 0
             matrix, bar = np.load(vectors.folder / "vectors.npy"), self.bars.bar("distil", "students")
+            blocks = item_blocks(self.project.split.train, config.blocks)
             for done, teacher in enumerate(teachers, start=1):
                 labels = pl.read_parquet(teacher.folder / "label.parquet")
-                student = distil(labels, matrix, self.project.dataset.item_ids, config)
+                student = distil(labels, matrix, self.project.dataset.item_ids, config, blocks)
                 write_parquet(in_schema("label", student), folder / f"{teacher.name}.parquet")
                 rows += student.height
                 bar(done, len(teachers))
             return {"students": len(teachers), "labels": rows}
 
         keys = [teacher.key for teacher in teachers]
-        inputs = {"vectors": vectors.key, "teachers": keys, "config": config.model_dump()}
+        inputs: dict[str, Any] = {"vectors": vectors.key, "teachers": keys, "config": config.model_dump()}
+        if config.blocks:
+            data = self.project.config.data
+            inputs |= {"data": self.project.data_key, "split": [data.validation, data.test]}
         return self.steps.run("distil", inputs, make)
 
     def golden(self, vectors: Artefact, sources: dict[str, Path]) -> Artefact:

@@ -11,7 +11,9 @@ from palate.experiments.study import Report, Study
 
 Recipe = Callable[[Study], Report]
 
-RECIPES: dict[str, str] = {}
+RECIPES: dict[str, str] = {
+    "genre-spectrum": "palate.recipes.genre_spectrum:genre_spectrum",
+}
 
 
 def names() -> dict[str, str]:
