@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_the_page_has_no_inline_script_and_hostile_names_stay_text(client):
     ],
 )
 def test_what_does_not_fit_is_named(client, headers, tmp_path, change, field):
-    answer = client.post("/console/label/save", json=said(**change), headers=headers)
+    answer = client.post("/console/label/save", content=json.dumps(said(**change)), headers=headers)
     assert answer.status_code == 422
     assert field in answer.json()["what"]
     assert not list(tmp_path.glob("golden/*.csv"))

@@ -102,7 +102,7 @@ def test_half_a_character_is_left_out(tmp_path):
     assert (done.new, [skip.what for skip in done.skipped]) == (1, ["not a text"])
 
 
-@pytest.mark.parametrize(("text", "words"), [("[{]", "JSON"), ("a,b\n1,2\n", "column is missing"), ("\xff", "")])
+@pytest.mark.parametrize(("text", "words"), [("[{]", "JSON"), ("a,b\n1,2\n", "column is missing"), ("\xff", "UTF-8")])
 def test_a_file_of_neither_kind_is_an_error(tmp_path, text, words):
     file = tmp_path / "in"
     file.write_bytes(text.encode("latin-1"))

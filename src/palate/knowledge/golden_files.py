@@ -62,7 +62,7 @@ def import_labels(path: Path, folder: Path, item_ids: Sequence[str], attributes:
 def read_labels(path: Path) -> Iterator[Found]:
     """The labels of a CSV or a Label Studio export, unchecked, each with its place in the file."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # read as text, ends of lines within a comment would change
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("The file could not be read as UTF-8 text.", where=str(path), got=error) from error
     if text.lstrip()[:1] in ("[", "{"):
@@ -172,7 +172,7 @@ def _annotation(path: Path, place: str, item_id: str, annotation: Mapping[str, A
         meta = _map(result.get("meta"))
         note = meta.get("text")
         comment = "\n".join(map(str, note)) if isinstance(note, list) else note
-        at = meta.get("at") or annotation.get("updated_at") or annotation.get("created_at")
+        at = meta.get("at", annotation.get("updated_at", annotation.get("created_at")))
         more = (None if value is None else str(value) for value in (comment, at, meta.get("version")))
         yield place, Label(item_id, str(result.get("from_name")), rater, str(chosen[0]), *more)
 

@@ -98,7 +98,7 @@ class _Draw:
     def __init__(self, dataset: Dataset, seed: int, done: set[str], queued: Sequence[Pick]) -> None:
         self.dataset, self.done = dataset, done
         self.drawn = {pick.item_id for pick in queued if pick.why == "random"}
-        self.taken = {pick.item_id for pick in queued}
+        self.taken = {pick.item_id for pick in queued if pick.ask}
         self.order = sorted(range(dataset.n_items), key=lambda num: _rank(seed, dataset.item_ids[num]))
         self.place = {num: place for place, num in enumerate(self.order)}
 
@@ -113,7 +113,7 @@ class _Draw:
                 found.append((item_id, ask))
                 asked += ask
         self.drawn |= {item_id for item_id, _ in found}
-        self.taken |= self.drawn
+        self.taken |= {item_id for item_id, ask in found if ask}
         return [Pick(item_id, "random", ask=ask) for item_id, ask in found]
 
     def best(self, why: str, matrix: FloatArray | None, names: Sequence[str], k: int) -> list[Pick]:
