@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from palate import __version__
-from palate.cli import annotate, bench, data, demo, distill, golden, interests, knowledge, llm, models, serving
+from palate.cli import annotate, bench, data, demo, distill, golden, interests, knowledge, llm, models, serving, tags
 from palate.errors import PalateError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (demo, data, annotate, golden, distill, knowledge, interests, models, serving, llm, bench):
+for group in (demo, data, annotate, golden, distill, tags, knowledge, interests, models, serving, llm, bench):
     group.add_to(app)
 
 

@@ -1,4 +1,4 @@
-"""Is there something, among many things looked for: information, permutation p-values, false discoveries held down."""
+"""Is there something, among many things looked for: information, and false discoveries held down."""
 
 from __future__ import annotations
 
@@ -24,15 +24,6 @@ def mutual_information(counts: npt.ArrayLike) -> Array:
     expected = share.sum(axis=-1, keepdims=True) * share.sum(axis=-2, keepdims=True)
     ratio = np.divide(share, expected, out=np.ones_like(share), where=(share > 0) & (expected > 0))
     return np.asarray((share * np.log2(ratio)).sum(axis=(-2, -1)))
-
-
-def permutation_p(found: npt.ArrayLike, under_null: npt.ArrayLike) -> Array:
-    """One-sided p-values of statistics [m] by their permutations [b, m]: (1 + as large ones) / (1 + b).
-
-    Exact where permutation does not change the distribution under the null (Phipson & Smyth 2010).
-    """
-    null = np.asarray(under_null, dtype=np.float64)
-    return np.asarray((1 + (null >= np.asarray(found)[None, :] - 1e-12).sum(axis=0)) / (1 + len(null)))
 
 
 def false_discovery_q(p_values: npt.ArrayLike) -> Array:

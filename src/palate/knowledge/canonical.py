@@ -60,21 +60,22 @@ def _encoded(order: list[str], encoder: Encoder) -> FloatArray:
 
 
 def _join(order: list[str], vectors: FloatArray, near: float) -> dict[str, str]:
-    marks = [_marks(tag) for tag in order]
-    leaders: list[int] = []
-    matrix = np.zeros_like(vectors)
+    """Canonical tags are held apart by their marks: only tags of the same marks may join."""
     joined: dict[str, str] = {}
+    by_marks: dict[object, list[int]] = defaultdict(list)
     for i, tag in enumerate(order):
-        nearest = matrix[: len(leaders)] @ vectors[i]
-        fits = np.array([marks[leader] == marks[i] for leader in leaders], dtype=bool)
-        nearest = np.where(fits, nearest, -1.0)
-        found = int(nearest.argmax()) if len(leaders) else -1
-        if found >= 0 and nearest[found] >= near:
-            joined[tag] = order[leaders[found]]
-        else:
-            matrix[len(leaders)] = vectors[i]
-            leaders.append(i)
-            joined[tag] = tag
+        by_marks[_marks(tag)].append(i)
+    for members in by_marks.values():
+        leaders: list[str] = []
+        matrix = np.zeros((len(members), vectors.shape[1]), dtype=np.float32)
+        for i in members:
+            cosines = matrix[: len(leaders)] @ vectors[i]
+            if leaders and cosines.max() >= near:
+                joined[order[i]] = leaders[int(cosines.argmax())]
+            else:
+                matrix[len(leaders)] = vectors[i]
+                leaders.append(order[i])
+                joined[order[i]] = order[i]
     return joined
 
 

@@ -46,7 +46,7 @@ def strata(dataset: Dataset) -> npt.NDArray[np.int64]:
 
 
 def training_pairs(
-    dataset: Dataset, per_user: int = 20, recent: int = 50, allowed: IntArray | None = None, seed: int = 0
+    dataset: Dataset, per_user: int = 20, recent: int = 10, allowed: IntArray | None = None, seed: int = 0
 ) -> ClickPairs:
     """Up to `per_user` random clicks of each user, with what went before (at most `recent` items).
 
@@ -65,7 +65,7 @@ def training_pairs(
 
 
 def holdout_pairs(
-    dataset: Dataset, held: Holdout, allowed: IntArray, recent: int = 50, seed: int = 0, train: Dataset | None = None
+    dataset: Dataset, held: Holdout, allowed: IntArray, recent: int = 10, seed: int = 0, train: Dataset | None = None
 ) -> ClickPairs:
     """The held-out clicks on `allowed` items, histories held to them too; popularity is that of `train`."""
     rng = np.random.default_rng(seed)

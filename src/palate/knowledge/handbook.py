@@ -8,6 +8,8 @@ random items do (`palate.knowledge.information`).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -80,6 +82,12 @@ class Handbook(_Part):
         return list(found.values())[:most]
 
     @property
+    def version(self) -> str:
+        """8 hex digits of names and values, all that an LLM is shown. Tags keep the version they came from."""
+        shown = [[s.category, *([d.name, *d.values] for d in s.dimensions)] for s in self.sections]
+        return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:8]
+
+    @property
     def values(self) -> list[str]:
         """All values of all sections, each once."""
         return list(dict.fromkeys(v for section in self.sections for d in section.dimensions for v in d.values))
@@ -93,16 +101,17 @@ class HandbookConfig(_Part):
     max_terms: int = Field(default=1200, ge=10)
     near: float = Field(default=0.8, gt=0, le=1)
     """Cosine from which two terms are one value."""
-    values_each: int = Field(default=12, ge=2)
-    """Values of a dimension, on average before and at most after the test."""
+    values_each: int = Field(default=6, ge=2)
+    """Values of a dimension, on average; twice as many at most are listed."""
     max_sections: int = Field(default=8, ge=0)
     """Categories with a section of their own: those with the most clicks."""
     min_pairs: int = Field(default=200, ge=10)
     """Fewer clicks say nothing: no section."""
-    max_pairs: int = Field(default=1500, ge=10)
-    permutations: int = Field(default=400, ge=19)
+    max_pairs: int = Field(default=3000, ge=10)
+    permutations: int = Field(default=999, ge=19)
+    """At most; what chance beats often is given up early."""
     q: float = Field(default=0.1, gt=0, lt=1)
-    """Share of dimensions kept that may be kept by chance, over the whole handbook."""
+    """Share of the dimensions kept in a section that may be kept by chance."""
     seed: int = 0
 
 
@@ -228,18 +237,15 @@ def _written(
     if not tested:
         note = f"Fewer than {config.min_pairs} clicks have a history and a matched item: nothing could be tested."
         return Handbook(notes=(note,))
-    places = [(s, d) for s, (_, _, found) in enumerate(tested) for d in np.flatnonzero(found.seen).tolist()]
-    q_values = false_discovery_q(np.array([tested[s][2].p[d] for s, d in places])) if places else np.zeros(0)
     writer = _Writer(dataset, table, members, names, config)
     sections = []
-    for s, (category, pairs, found) in enumerate(tested):
-        own = [(d, q) for (at, d), q in zip(places, q_values.tolist(), strict=True) if at == s]
-        kept = [writer.dimension(category, d, found, q, len(pairs)) for d, q in own if q <= config.q]
-        items = len(writer.inside(category))
+    for category, pairs, found in tested:
+        seen = np.flatnonzero(found.seen)
+        q_values = dict(zip(seen.tolist(), false_discovery_q(found.p[seen]).tolist(), strict=True))
+        kept = [writer.dimension(category, d, found, q, len(pairs)) for d, q in q_values.items() if q <= config.q]
         dimensions = tuple(sorted(kept, key=_strength))
-        sections.append(
-            Section(category=category, items=items, pairs=len(pairs), tested=len(own), dimensions=dimensions)
-        )
+        counts = {"items": len(writer.inside(category)), "pairs": len(pairs), "tested": len(seen)}
+        sections.append(Section(category=category, dimensions=dimensions, **counts))
     nothing = [section.category for section in sections if not section.dimensions]
     notes = [f"No dimension carries information about clicks in: {', '.join(nothing)}."] if nothing else []
     return Handbook(sections=tuple(sections), notes=tuple(notes))
@@ -263,7 +269,7 @@ class _Writer:
         columns = self.members[:, number].indices
         own = self.table.incidence[inside][:, columns]
         uses = np.asarray(own.sum(axis=0)).ravel()
-        ranked = [i for i in np.argsort(-uses, kind="stable")[: self.config.values_each] if uses[i] > 0]
+        ranked = [i for i in np.argsort(-uses, kind="stable")[: 2 * self.config.values_each] if uses[i] > 0]
         values = tuple(self.table.names[columns[i]] for i in ranked)
         share = float(np.median(uses[ranked])) / len(inside)
         telling = np.asarray(own.sum(axis=1)).ravel() + 1e-6 * np.log1p(self.dataset.item_counts[inside])

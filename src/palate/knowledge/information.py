@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.data.dataset import Dataset
-from palate.evaluation.discovery import mutual_information, permutation_p
+from palate.evaluation.discovery import mutual_information
 from palate.knowledge.clicks import ClickPairs, strata
 
 Array = npt.NDArray[np.float64]
 _BANDS = 5  # of popularity, within which values are permuted
+_ROUND, _BEATEN = 100, 10
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,40 @@ def information(
     traffic = dataset.item_counts / max(1, dataset.item_counts.sum())
     clicked, matched = _shared(history, pairs, incidence, members, traffic)
     lift = clicked.mean(axis=0) - matched.mean(axis=0)
-    bands, rng = _bands(dataset), np.random.default_rng(seed)
-    null = np.empty((permutations, members.shape[1]))
-    for k in range(permutations):
-        permuted = incidence[_within(bands, rng)]
-        own, other = _shared(history, pairs, permuted, members, traffic)
-        null[k] = own.mean(axis=0) - other.mean(axis=0)
+
+    def permuted(rows: npt.NDArray[np.int64], alive: npt.NDArray[np.int64]) -> Array:
+        own = members[:, alive]
+        values = np.flatnonzero(np.asarray(own.sum(axis=1)).ravel())
+        sides = _shared(history, pairs, incidence[rows][:, values], own[values], traffic)
+        return np.asarray(sides[0].mean(axis=0) - sides[1].mean(axis=0))
+
+    p = _sequential_p(lift, permuted, _bands(dataset), permutations, seed)
     yes, no, n = clicked.sum(axis=0), matched.sum(axis=0), len(pairs)
     table = np.stack([np.stack([yes, n - yes], -1), np.stack([no, n - no], -1)], -2)
-    return Information(lift, mutual_information(table), permutation_p(lift, null), (yes + no) > 0)
+    return Information(lift, mutual_information(table), p, (yes + no) > 0)
+
+
+def _sequential_p(
+    lift: Array,
+    permuted: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Array],
+    bands: list[npt.NDArray[np.int64]],
+    permutations: int,
+    seed: int,
+) -> Array:
+    """One-sided p-values; a dimension that chance has beaten `_BEATEN` times in a round is permuted no more.
+
+    Sequential Monte Carlo p-values after Besag & Clifford (1991).
+    """
+    rng = np.random.default_rng(seed)
+    p, alive = np.ones(len(lift)), np.arange(len(lift))
+    beaten, done = np.zeros(len(lift)), 0
+    while done < permutations and len(alive):
+        for _ in range(min(_ROUND, permutations - done)):
+            beaten[alive] += permuted(_within(bands, rng), alive) >= lift[alive] - 1e-12
+            done += 1
+        p[alive] = (1 + beaten[alive]) / (1 + done)
+        alive = alive[beaten[alive] < _BEATEN]
+    return p
 
 
 def _history_matrix(pairs: ClickPairs, n_items: int) -> Any:

@@ -25,12 +25,17 @@ class Terms:
     names: list[str]
     incidence: Any
 
+    def weighed(self) -> Any:
+        """`incidence` times log(items / items that have the term): TF-IDF with 0 or 1 as TF."""
+        uses = np.asarray(self.incidence.sum(axis=0)).ravel()
+        return self.incidence.multiply(np.log(self.incidence.shape[0] / np.maximum(uses, 1))[None, :]).tocsr()
 
-def item_documents(dataset: Dataset, tags: Sequence[pl.DataFrame] = ()) -> list[list[str]]:
+
+def item_documents(dataset: Dataset, tags: Sequence[pl.DataFrame] = (), *, categories: bool = True) -> list[list[str]]:
     """Title, text, categories and `tags` (tables of `entity` and `text`) of each item, each tag a piece of its own."""
     documents = []
-    for title, text, categories in dataset.items.select("title", "text", "categories").iter_rows():
-        pieces = [re.sub(r"\(\d{4}\)", "", title or ""), *(text or "").split("\n"), *(categories or [])]
+    for title, text, own in dataset.items.select("title", "text", "categories").iter_rows():
+        pieces = [re.sub(r"\(\d{4}\)", "", title or ""), *(text or "").split("\n"), *(own or [] if categories else [])]
         documents.append([piece for piece in pieces if piece.strip()])
     for table in tags:
         for entity, tag in table.select("entity", "text").drop_nulls().iter_rows():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate.errors import InputError, StorageError
+from palate.errors import EngineError, InputError, StorageError
 from palate.llm.engines.torch_lm import TorchEngine, adapter_hash
 from palate.llm.request import Request
 from palate.models.checkpoint import FileCheckpoint, State
@@ -48,7 +48,7 @@ class FinetuneConfig(BaseModel):
     judge_every: int = Field(default=20, ge=1, description="steps between two looks at the validation examples")
     patience: int = Field(default=3, ge=1, description="looks without a lower validation loss before it stops")
     minutes: float | None = Field(default=None, gt=0, description="most time in all, killed runs included")
-    mixed: bool = Field(default=False, description="multiply in bfloat16: twice as fast on CPUs that know it")
+    mixed: bool | None = Field(default=None, description="multiply in bfloat16; None: where the processor knows it")
     seed: int = Field(default=0, description="of the initial weights and the order of the examples")
 
 
@@ -132,9 +132,7 @@ def finetune(
     looks = tuple(Look(**{**look, "step": int(look["step"])}) for look in course.looks)
     left_out = len(train) - len(sides[0])
     name = f"{engine.path.stem}+{adapter_hash(folder / 'adapter')}"
-    return Tuned(
-        folder / "adapter", name, course.best, looks, len(sides[0]), left_out, course.seconds, course.stopped
-    )
+    return Tuned(folder / "adapter", name, course.best, looks, len(sides[0]), left_out, course.seconds, course.stopped)
 
 
 def _encoded(engine: TorchEngine, examples: Sequence[Example], longest: int) -> list[tuple[Tokens, Tokens]]:
@@ -159,6 +157,7 @@ class _Run:
         self.checkpoint = FileCheckpoint(folder / "training.safetensors")
         facts = [engine.model, config.model_dump(exclude={"minutes"}), train, validation]
         self.key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        self.mixed = config.mixed
         self.course = _Course()
         self.losses: list[float] = []
 
@@ -167,6 +166,8 @@ class _Run:
 
         torch.manual_seed(self.config.seed)
         self.network = _with_adapter(self.engine.network, self.config)
+        if self.mixed is None:
+            self.mixed = _knows_bfloat16(self.network.device.type)
         self.weights = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         self.best = _copy(self.weights)
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=self.config.learning_rate, weight_decay=0.0)
@@ -230,7 +231,7 @@ class _Run:
         longest = max(len(answer) for _, answer in batch)
         lengths = torch.tensor([len(answer) for _, answer in batch], device=ids.device)
         there = torch.arange(longest, device=ids.device)[None, :] >= (longest - lengths)[:, None]
-        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.config.mixed):
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=bool(self.mixed)):
             logits = self.network(ids, attention_mask=mask, logits_to_keep=longest + 1).logits[:, :-1]
         wanted = ids[:, -longest:]
         loss = torch.nn.functional.cross_entropy(logits[there].float(), wanted[there])
@@ -328,8 +329,6 @@ class _Run:
 
 
 def _with_adapter(network: Any, config: FinetuneConfig) -> Any:
-    from palate.errors import EngineError
-
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -338,6 +337,16 @@ def _with_adapter(network: Any, config: FinetuneConfig) -> Any:
         r=config.rank, lora_alpha=config.alpha, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
     )
     return get_peft_model(network, lora)
+
+
+def _knows_bfloat16(device: str) -> bool:
+    """In hardware: elsewhere it is slower than single precision."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # an AMX processor has it too
+    return device == "cpu" and asked is not None and bool(asked())
 
 
 def _copy(weights: dict[str, Any]) -> dict[str, Tensor]:

@@ -11,7 +11,9 @@ from palate.experiments.study import Report, Study
 
 Recipe = Callable[[Study], Report]
 
-RECIPES: dict[str, str] = {}
+RECIPES: dict[str, str] = {
+    "tagllm": "palate.recipes.tagllm:tagllm",
+}
 
 
 def names() -> dict[str, str]:
