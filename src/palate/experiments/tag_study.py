@@ -85,14 +85,14 @@ class TagStudy:
     @cached_property
     def split(self) -> Split:
         """By time; where the data have no clock, each user's last click."""
-        held = {"max_queries": 20 * self.settings.pairs}
+        most = 20 * self.settings.pairs
         clock = self.dataset.events["timestamp"].dt.year().max()
         if clock is not None and cast(int, clock) > 1971:
-            return split_global_time(self.dataset, 0.1, 0.1, **held)
+            return split_global_time(self.dataset, 0.1, 0.1, max_queries=most)
         self.notes.append(
             "The data have no clock: what is held out is each user's last click, so others' futures may be learnt from."
         )
-        return split_leave_last_one_out(self.dataset, **held)
+        return split_leave_last_one_out(self.dataset, max_queries=most)
 
     @cached_property
     def recorded(self) -> pl.DataFrame | None:

@@ -220,8 +220,10 @@ def _largest(dataset: Dataset, pairs: ClickPairs, config: HandbookConfig) -> lis
 
 
 def _sampled(dataset: Dataset, pairs: ClickPairs, category: str, config: HandbookConfig) -> ClickPairs:
+    """Pairs of which both items are of the category: that the clicked one is says nothing then."""
     categories = dataset.items["categories"].to_list()
-    own = [i for i, item in enumerate(pairs.clicked.tolist()) if category in (ALL, *(categories[item] or []))]
+    sides = zip(pairs.clicked.tolist(), pairs.matched.tolist(), strict=True)
+    own = [i for i, pair in enumerate(sides) if all(category in (ALL, *(categories[item] or [])) for item in pair)]
     drawn = np.random.default_rng(config.seed).permutation(np.array(own, dtype=np.int64))[: config.max_pairs]
     return pairs.part(np.sort(drawn))
 

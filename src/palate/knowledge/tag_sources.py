@@ -27,10 +27,10 @@ def category_tags(dataset: Dataset, items: IntArray, n: int = 5) -> pl.DataFrame
     return _rows(dataset, {int(num): [plain_tag(c) for c in categories[num] or []][:n] for num in items}, "categories")
 
 
-def tfidf_tags(dataset: Dataset, items: IntArray, n: int = 5) -> pl.DataFrame:
-    """The `n` words and pairs of words of title and text that the fewest other items have, but one at least."""
+def tfidf_tags(dataset: Dataset, items: IntArray, n: int = 5, min_items: int = 10) -> pl.DataFrame:
+    """The `n` words and pairs of words of title and text that the fewest items have, but `min_items`."""
     documents = item_documents(dataset, categories=False)
-    terms = mine_terms(documents, min_items=2, max_share=0.2, max_terms=100_000)
+    terms = mine_terms(documents, min_items, max_share=0.5, max_terms=100_000)
     idf = np.log(dataset.n_items / np.maximum(np.asarray(terms.incidence.sum(axis=0)).ravel(), 1))
     found: dict[int, list[str]] = {}
     for num in map(int, items):

@@ -18,6 +18,7 @@ from palate.errors import InputError
 from palate.knowledge.annotate import content_hash, item_text
 from palate.knowledge.handbook import Dimension, Handbook
 from palate.knowledge.store import in_schema
+from palate.knowledge.tables import SCHEMA
 from palate.knowledge.tag_prompts import (
     fits_request,
     guided_request,
@@ -93,9 +94,11 @@ def extract(
     shown = {num: text for num, text in texts.items() if text.strip()}
     work = _Work(dataset, shown, llm, n, handbook or Handbook(), encoder)
     getattr(work, route)()
-    rows = in_schema("tag", pl.DataFrame(work.rows, infer_schema_length=None))
+    rows = pl.DataFrame(work.rows, infer_schema_length=None) if work.rows else pl.DataFrame(schema=SCHEMA)
     empty = tuple(dataset.item_ids[num] for num in texts if num not in shown)
-    return Extraction(rows, work.asked, work.unread, work.unverified, work.repeated, empty, work.tokens)
+    return Extraction(
+        in_schema("tag", rows), work.asked, work.unread, work.unverified, work.repeated, empty, work.tokens
+    )
 
 
 def nearest_values(

@@ -38,7 +38,7 @@ class FinetuneConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: int = Field(default=8, ge=1, description="of the added matrices, on every linear layer of a block")
-    alpha: float = Field(default=16.0, gt=0, description="scale: what is added counts alpha / rank times")
+    alpha: int = Field(default=16, gt=0, description="scale: what is added counts alpha / rank times")
     learning_rate: float = Field(default=5e-4, gt=0, description="of AdamW, falling to 0 along a cosine")
     warmup: int = Field(default=10, ge=0, description="steps in which the learning rate rises from 0")
     clip: float = Field(default=1.0, gt=0, description="greatest norm of the gradient of a step")
@@ -96,7 +96,7 @@ class _Course:
     stale: int = 0
     seconds: float = 0.0
     stopped: str = ""
-    looks: list[dict[str, float]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 def finetune(
@@ -129,10 +129,18 @@ def finetune(
         course = _Run(engine, sides[0], sides[1], folder, config, on_progress).run()
     finally:
         engine.close()
-    looks = tuple(Look(**{**look, "step": int(look["step"])}) for look in course.looks)
     left_out = len(train) - len(sides[0])
     name = f"{engine.path.stem}+{adapter_hash(folder / 'adapter')}"
-    return Tuned(folder / "adapter", name, course.best, looks, len(sides[0]), left_out, course.seconds, course.stopped)
+    return Tuned(
+        folder / "adapter",
+        name,
+        course.best,
+        tuple(course.looks),
+        len(sides[0]),
+        left_out,
+        course.seconds,
+        course.stopped,
+    )
 
 
 def _encoded(engine: TorchEngine, examples: Sequence[Example], longest: int) -> list[tuple[Tokens, Tokens]]:
@@ -252,11 +260,11 @@ class _Run:
             exact += float((hits | ~there).all(1).sum())
         course, training = self.course, float(np.mean(self.losses)) if self.losses else float("nan")
         look = Look(course.step, loss / tokens, right / tokens, exact / len(order), training)
-        better = not course.looks or look.loss < min(before["loss"] for before in course.looks)
+        better = not course.looks or look.loss < min(before.loss for before in course.looks)
         course.stale = 0 if better else course.stale + 1
         if better:
             course.best, self.best = course.step, _copy(self.weights)
-        course.looks.append(asdict(look))
+        course.looks.append(look)
         course.seconds += time.perf_counter() - begun
         self.losses = []
         self._judge_end()
@@ -276,7 +284,7 @@ class _Run:
 
     def _report(self) -> None:
         if self.on_progress is not None:
-            figures = {"loss": self.losses[-1], "validation": self.course.looks[-1]["loss"]}
+            figures = {"loss": self.losses[-1], "validation": self.course.looks[-1].loss}
             self.on_progress("finetune", self.course.step, self.total, figures)
 
     def _state(self) -> State:
@@ -304,7 +312,8 @@ class _Run:
                 number, _, slot = rest.partition("/")
                 slots.setdefault(int(number), {})[slot] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
-        self.course = _Course(**state.facts["course"])
+        looks = [Look(**look) for look in state.facts["course"].pop("looks")]
+        self.course = _Course(**state.facts["course"], looks=looks)
         if self.course.stopped.endswith("minutes are up"):
             self.course.stopped = ""  # more time may have been given
             self._judge_end()
