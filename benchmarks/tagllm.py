@@ -6,6 +6,7 @@ python benchmarks/tagllm.py movielens-small WORKSPACE [name=value ...]
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -35,7 +36,7 @@ def main(name: str, workspace: Path, settings: list[str]) -> None:
     with Ledger(workspace / "ledger.sqlite") as ledger:
         study = Study(
             read_folder(folder),
-            LedgeredLLM(LlamaEngine(), ledger),
+            LedgeredLLM(LlamaEngine(threads=int(os.environ.get("OMP_NUM_THREADS", "0")) or None), ledger),
             CachedEncoder(MiniLMEncoder(), ledger),
             workspace,
             read_labels(folder),

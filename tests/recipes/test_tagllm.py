@@ -58,10 +58,12 @@ def study(sample, tmp_path):
     busiest = np.argsort(-whole.item_counts)[:300]
     items = whole.items[busiest.tolist()]
     users = whole.events["user_id"].unique(maintain_order=True)[:250]
-    events = whole.events.filter(pl.col("user_id").is_in(users) & pl.col("item_id").is_in(items["item_id"]))
+    events = whole.events.filter(
+        pl.col("user_id").is_in(users.to_list()) & pl.col("item_id").is_in(items["item_id"].to_list())
+    )
     dataset = Dataset.from_tables(items, events.drop("item_num", "user_num"))
     labels = read_movielens_tags(sample).rename({"tag": "label"}).with_columns(source=pl.lit("ml_user_tag"))
-    tags = read_recorded(sample / "answers", "large")["tag"].filter(pl.col("entity").is_in(items["item_id"]))
+    tags = read_recorded(sample / "answers", "large")["tag"].filter(pl.col("entity").is_in(items["item_id"].to_list()))
 
     def make(**changes):
         ledger = Ledger(tmp_path / "ledger.sqlite")

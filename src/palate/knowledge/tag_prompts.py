@@ -21,7 +21,9 @@ def plain_request(text: str, entity: str, n: int = 5, dimensions: Sequence[str] 
     """
     about = f" Consider: {', '.join(dimensions)}." if dimensions else ""
     content = f"Item: {text}\n\n{n} short tags that say what people like about it, separated by semicolons.{about}"
-    return Request((Message("system", _SYSTEM), Message("user", content)), max_tokens=60, purpose="tags", entity=entity)
+    return Request(
+        (Message("system", _SYSTEM), Message("user", content)), max_tokens=8 * n, purpose="tags", entity=entity
+    )
 
 
 def guided_request(text: str, entity: str, guide: str, dimensions: Sequence[str], n: int) -> Request:

@@ -108,14 +108,12 @@ def nearest_values(
 
     A value's cosines are centred over the texts, so that one which is near to everything is near to nothing.
     """
-    cosines = _centred(encoder.encode(list(texts)), encoder.encode(list(values)))
+    if not len(texts):
+        return []
+    cosines = encoder.encode(list(texts)) @ encoder.encode(list(values)).T
+    cosines = cosines - cosines.mean(axis=0, keepdims=True)
     best = np.argsort(-cosines, axis=1, kind="stable")[:, :n]
     return [[(values[i], float(row[i])) for i in found] for row, found in zip(cosines, best.tolist(), strict=True)]
-
-
-def _centred(texts: FloatArray, values: FloatArray) -> FloatArray:
-    cosines = texts @ values.T
-    return np.asarray(cosines - cosines.mean(axis=0, keepdims=True), dtype=np.float32)
 
 
 class _Work:
