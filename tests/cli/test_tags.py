@@ -81,18 +81,28 @@ def test_an_adapter_is_for_the_torch_engine(palate, project):
 
 
 @pytest.mark.slow
-def test_the_embedded_model_tags_and_a_student_carries_its_tags_on(palate, project):
+def test_the_embedded_model_tags_a_sample(palate, project):
     pytest.importorskip("xllamacpp", reason="needs the extra `embedded`")
-    code, out, _ = palate(
-        "tags", "extract", "--items", 12, "--route", "plain", "--n", 2, "--project", project, "--json"
-    )
-    made = json.loads(out)
-    assert (code, made["items"], made["items_without_text"]) == (0, 12, 0)
+    asked = ("tags", "extract", "--items", 3, "--route", "plain", "--n", 2, "--project", project, "--json")
+    made = json.loads(palate(*asked)[1])
+    assert (made["items"], made["items_without_text"]) == (3, 0)
     assert made["tokens"] > 0
-    rows = pl.read_parquet(made["tags"])
+    rows = pl.read_parquet(made["file"])
     assert rows["source"].unique().to_list() == ["llm"]
-    code, out, err = palate("tags", "distil", "--n", 2, "--project", project, "--json")
-    if code == 0:  # a model this small may say nothing twice
-        assert pl.read_parquet(json.loads(out)["student"])["entity"].n_unique() == 60
-    else:
-        assert "Too few tags are shared" in err
+    assert json.loads(palate(*asked)[1]) == made
+
+
+@pytest.mark.slow
+def test_a_student_carries_imported_tags_to_every_item(palate, project):
+    rows = [
+        {"kind": "tag", "entity": f"i{n}", "name": "tag", "text": WORDS[n % 8], "model": "t", "source": "human"}
+        for n in range(48)
+    ]
+    (project / "answers.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert palate("import", project / "answers.jsonl", "--project", project)[0] == 0
+    code, out, _ = palate("tags", "distil", "--n", 1, "--project", project, "--json")
+    assert code == 0
+    made = pl.read_parquet(json.loads(out)["file"])
+    assert made["entity"].n_unique() == 60
+    right = [WORDS[int(entity[1:]) % 8] == tag for entity, tag in made.select("entity", "text").iter_rows()]
+    assert np.mean(right) > 0.8

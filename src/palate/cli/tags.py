@@ -32,6 +32,7 @@ def handbook(
     people: Annotated[
         bool, typer.Option("--people", help="Mine people's free tags too; not to measure on them.")
     ] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Let the LLM propose dimensions and name those kept.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Mine the dimensions that people's clicks tell apart, by category, into handbook.yaml: read it and edit it.
@@ -41,7 +42,7 @@ def handbook(
     """
     with open_run(project, as_json) as run:
         steps = TagSteps(run)
-        found = steps.mine(replace, people)
+        found = steps.mine(replace, people, ask)
     facts: dict[str, Any] = {"handbook": str(steps.path)}
     facts |= {
         s.category: f"{len(s.dimensions)} of {s.tested} dimensions kept, {s.pairs} clicks" for s in found.sections
@@ -68,7 +69,7 @@ def extract(
     """
     with open_run(project, as_json) as run:
         made = TagSteps(run).extract(items, route, n)
-    say({"tags": str(made.folder / "tag.parquet"), **made.detail}, as_json)
+    say({"file": str(made.folder / "tag.parquet"), **made.detail}, as_json)
 
 
 @group.command()
@@ -89,7 +90,7 @@ def distil(
         steps = TagSteps(run)
         rows = steps.teacher(teacher)
         made = steps.student(rows, n)
-        facts: dict[str, Any] = {"student": str(made.folder / "tag.parquet"), **made.detail}
+        facts: dict[str, Any] = {"file": str(made.folder / "tag.parquet"), **made.detail}
         if minutes:
             tuned = steps.tune(rows, n, minutes)
             facts |= {"adapter": str(tuned.folder / "adapter"), **tuned.detail}

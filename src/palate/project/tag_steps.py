@@ -14,7 +14,8 @@ from palate.experiments.study import Study
 from palate.knowledge.annotate import sample_items
 from palate.knowledge.canonical import canonical_rows, canonical_tags, tag_counts
 from palate.knowledge.clicks import clicks_only
-from palate.knowledge.handbook import Handbook, HandbookConfig, mine_handbook, read_handbook, write_handbook
+from palate.knowledge.handbook import Dimension, Handbook, HandbookConfig, mine_handbook, read_handbook, write_handbook
+from palate.knowledge.handbook_llm import name_dimensions, propose_dimensions
 from palate.knowledge.store import KnowledgeStore, write_parquet
 from palate.knowledge.tables import Knowledge
 from palate.knowledge.tag_distil import taught
@@ -42,11 +43,12 @@ class TagSteps:
     def encoder(self, what: str) -> CachedEncoder:
         return CachedEncoder(self.project.encoder, self.project.ledger, self.bars.bar(what, "texts"))
 
-    def mine(self, replace: bool = False, people: bool = False) -> Handbook:
+    def mine(self, replace: bool = False, people: bool = False, ask: bool = False) -> Handbook:
         """Write `handbook.yaml`, which is people's to edit from then on.
 
         Args:
             people: Mine people's free tags too. Not where tags are to be measured against them.
+            ask: Let the LLM propose further dimensions, and name those that clicks bear out.
 
         Raises:
             InputError: There is one and it is not to be replaced.
@@ -58,13 +60,21 @@ class TagSteps:
         tags = [read_kind(self.run.recorded, "tag")]
         if people and self.project.tags is not None:
             tags.append(self.project.tags.rename({"item_id": "entity", "tag": "text"}))
+        llm, proposals, problem = self.run.asking("handbook"), list[Dimension](), ""
+        if ask:
+            sample = sample_items(self.project.dataset, min(30, self.project.dataset.n_items)).tolist()
+            proposals, problem = propose_dimensions(self.project.dataset.items["title"][sample].to_list(), llm)
         found = mine_handbook(
             clicks_only(self.project.split.train),
             item_documents(self.project.dataset, tags),
             self.encoder("handbook words"),
             HandbookConfig(),
-            on_progress=self.bars.bar("handbook", "categories"),
+            proposals,
+            self.bars.bar("handbook", "categories"),
         )
+        if ask:
+            found = name_dimensions(found, llm)
+            found = found.model_copy(update={"notes": (*found.notes, problem)}) if problem else found
         write_handbook(found, self.path)
         return found
 
