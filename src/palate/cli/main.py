@@ -25,6 +25,7 @@ from palate.cli import (
     recipes,
     route,
     serving,
+    tags,
 )
 from palate.errors import PalateError
 
@@ -44,6 +45,7 @@ for group in (
     golden,
     distill,
     route,
+    tags,
     knowledge,
     interests,
     models,

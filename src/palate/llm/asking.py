@@ -32,12 +32,17 @@ class LedgeredLLM:
             if on_progress is not None:
                 on_progress(standing.done, standing.total or standing.done)
 
+        self._ledger, self._budget, self._on_progress = ledger, budget, on_progress
         self._runner = Runner(engine, ledger, budget, on_progress=report)
         self.spent = self._runner.spent
 
     @property
     def model(self) -> str:
         return self._runner.engine.model
+
+    def asking(self, engine: Engine) -> LedgeredLLM:
+        """Another engine around the same ledger, under the same budget: a tuned model beside the one it came from."""
+        return LedgeredLLM(engine, self._ledger, self._budget, self._on_progress)
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Answers in the order of `requests`; a failed one carries `error`.

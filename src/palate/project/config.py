@@ -55,6 +55,8 @@ class LLMSection(Section):
     engine: Literal["llama", "openai", "torch"] = "llama"
     model: str | None = None
     """llama, torch: path of a model (default: the packaged SmolLM2-135M-Instruct). openai: the server's model name."""
+    adapter: Path | None = None
+    """torch: a folder of LoRA weights (`palate tags distil --minutes 15` makes one)."""
     base_url: str | None = None
     api_key_variable: str = "OPENAI_API_KEY"
     concurrency: int = Field(default=8, ge=1)

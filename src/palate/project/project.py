@@ -139,10 +139,13 @@ def engine_of(section: LLMSection, folder: Path) -> Engine:
     Raises:
         InputError: A model, address or setting that cannot be.
     """
+    if section.adapter is not None and section.engine != "torch":
+        raise InputError("Only the engine torch reads an adapter.", where="palate.yaml, llm", got=section.engine)
     if section.engine != "openai":
-        local = {"llama": LlamaEngine, "torch": TorchEngine}[section.engine]
-        engine: Engine = local(None if section.model is None else folder / section.model)
-        return engine
+        model = None if section.model is None else folder / section.model
+        if section.engine == "llama":
+            return LlamaEngine(model)
+        return TorchEngine(model, adapter=section.adapter and folder / section.adapter)
     if section.base_url is None or section.model is None:
         raise InputError("An LLM over HTTP needs base_url and model.", where="palate.yaml, section llm")
     return OpenAIEngine(

@@ -15,6 +15,7 @@ from palate.errors import InputError
 from palate.knowledge.matrix import filled, label_matrix
 from palate.knowledge.store import KnowledgeStore
 from palate.knowledge.tables import Knowledge
+from palate.llm.asking import LedgeredLLM
 from palate.llm.plan import Plan
 from palate.project.knowledge_steps import KnowledgeSteps, read_kind
 from palate.project.model_steps import ModelSteps, tree_of
@@ -42,7 +43,7 @@ class Run:
     """The steps of a project, each a property that makes what it reads first. What has not changed is kept."""
 
     def __init__(self, project: Project, bars: Bars) -> None:
-        self.project = project
+        self.project, self.bars = project, bars
         self.steps = Steps(project.state / "steps", bars.step)
         self._asking = KnowledgeSteps(project, self.steps, bars)
         self._using = ModelSteps(self._asking)
@@ -63,6 +64,10 @@ class Run:
         if unknown:
             raise InputError("There is no such step.", got=", ".join(unknown), allowed=", ".join(STEPS))
         return [made for made in (getattr(self, step) for step in steps) if made is not None]
+
+    def asking(self, what: str) -> LedgeredLLM:
+        """The project's LLM with a bar called `what`."""
+        return self._asking.llm(what)
 
     def plan(self) -> Plan:
         """What annotation would ask; nothing is asked."""

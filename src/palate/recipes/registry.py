@@ -12,7 +12,9 @@ from palate.experiments.study import Report, Study
 Recipe = Callable[[Study], Report]
 
 RECIPES: dict[str, str] = {
+    "annotators": "palate.recipes.annotators:annotators",
     "genre-spectrum": "palate.recipes.genre_spectrum:genre_spectrum",
+    "tagllm": "palate.recipes.tagllm:tagllm",
 }
 
 

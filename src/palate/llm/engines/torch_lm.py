@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ class TorchEngine:
         path: A GGUF file (its weights are de-quantised) or a folder of transformers; None: the packaged SmolLM2.
         device: As torch names it; None: the first GPU, if there is one, else the CPU.
         batch_size: Requests computed together; options of one request count one each.
+        adapter: A folder of LoRA weights in peft's format (`palate.models.finetune` writes them), merged into the
+            model when it is loaded. Their hash is part of `model`: what a tuned model says is kept apart.
 
     Raises:
         InputError: No such file or folder.
@@ -37,11 +40,18 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, path: Path | str | None = None, device: str | None = None, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        path: Path | str | None = None,
+        device: str | None = None,
+        batch_size: int = 16,
+        adapter: Path | str | None = None,
+    ) -> None:
         self.path = Path(path) if path is not None else default_model_path()
         if not self.path.exists():
             raise InputError("The language model does not exist.", where=str(self.path), hint="Check llm.model.")
-        self.model = self.path.stem
+        self.adapter = None if adapter is None else Path(adapter)
+        self.model = self.path.stem if self.adapter is None else f"{self.path.stem}+{adapter_hash(self.adapter)}"
         self._device, self._batch_size = device, batch_size
         self._network: Any = None
         self._tokenizer: Any = None
@@ -67,6 +77,12 @@ class TorchEngine:
                 told: Told = {"seconds": each, "model": self.model, "engine": self.name}
                 yield [(number, Answer(**one, **told)) for (number, _), one in zip(group, found, strict=True)]
 
+    @property
+    def network(self) -> Any:
+        """The transformers model, loaded at first use; who trains it takes an engine of its own."""
+        self._load()
+        return self._network
+
     def hidden_states(self, texts: Sequence[str], pooling: Literal["mean", "last"] = "mean") -> FloatArray:
         """The last layer's states of each text, float32 [n, d]: their mean, or that of the last token."""
         import torch
@@ -74,7 +90,7 @@ class TorchEngine:
         self._load()
         parts = [np.zeros((0, self._network.config.hidden_size), dtype=np.float32)]
         for start in range(0, len(texts), self._batch_size):
-            ids, mask = self._padded(
+            ids, mask = self.padded(
                 [self._tokenizer(t).input_ids or [0] for t in texts[start : start + self._batch_size]]
             )
             with torch.inference_mode():
@@ -89,8 +105,8 @@ class TorchEngine:
 
     def _choose(self, requests: Sequence[Request]) -> list[Told]:
         """log p(option | prompt), summed over its tokens, as shares of the options."""
-        prompts = [self._prompt(request) for request in requests]
-        rows = [(p, self._ids(o)) for p, r in zip(prompts, requests, strict=True) for o in r.options or ()]
+        prompts = [self.prompt_tokens(request) for request in requests]
+        rows = [(p, self.tokens(o)) for p, r in zip(prompts, requests, strict=True) for o in r.options or ()]
         logs = np.concatenate(
             [self._log_likelihoods(rows[i : i + self._batch_size]) for i in _steps(rows, self._batch_size)]
         )
@@ -109,7 +125,7 @@ class TorchEngine:
     def _log_likelihoods(self, rows: Sequence[tuple[list[int], list[int]]]) -> FloatArray:
         import torch
 
-        ids, mask = self._padded([prompt + option for prompt, option in rows])
+        ids, mask = self.padded([prompt + option for prompt, option in rows])
         longest = max(len(option) for _, option in rows)
         with torch.inference_mode():
             logits = self._network(ids, attention_mask=mask, logits_to_keep=longest + 1).logits[:, :-1].float()
@@ -122,14 +138,14 @@ class TorchEngine:
         import torch
 
         first, end = requests[0], self._tokenizer.eos_token_id
-        prompts = [self._prompt(request) for request in requests]
-        ids, mask = self._padded(prompts)
+        prompts = [self.prompt_tokens(request) for request in requests]
+        ids, mask = self.padded(prompts)
         settings: dict[str, Any] = {"max_new_tokens": first.max_tokens, "do_sample": first.temperature > 0}
         if first.temperature > 0:
             torch.manual_seed(first.seed or 0)
             settings |= {"temperature": first.temperature, "top_p": first.top_p or 1.0}
         if first.trie is not None:
-            allowed = [[*self._ids(text), end] for text in first.trie]
+            allowed = [[*self.tokens(text), end] for text in first.trie]
             start = ids.shape[1]
             settings["prefix_allowed_tokens_fn"] = lambda _, so_far: _next(allowed, so_far[start:].tolist()) or [end]
         with torch.inference_mode():
@@ -155,17 +171,28 @@ class TorchEngine:
         top = [chosen, *(i for i in logs.topk(n).indices.tolist() if i != chosen)][:n]
         return tuple((self._tokenizer.decode([i]), float(logs[i])) for i in top)
 
-    def _prompt(self, request: Request) -> list[int]:
+    def prompt_tokens(self, request: Request) -> list[int]:
+        """What the model reads for `request`, up to where its answer begins.
+
+        Raises:
+            ValueError: A request that this engine does not take.
+        """
         if request.schema is not None or request.body is not None or any(m.images for m in request.messages):
             raise ValueError("this engine takes no JSON Schema, no raw bodies and no images")
         messages = [{"role": m.role, "content": defused(m.text)} for m in request.messages]
+        self._load()
         text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return self._ids(text)
+        return self.tokens(text)
 
-    def _ids(self, text: str) -> list[int]:
+    def answer_tokens(self, text: str) -> list[int]:
+        """What the model writes to answer `text`: its tokens and the end of the turn."""
+        self._load()
+        return [*self.tokens(text), self._tokenizer.eos_token_id]
+
+    def tokens(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False).input_ids)
 
-    def _padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    def padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """Ids and mask [n, longest], padded at the left."""
         import torch
 
@@ -191,8 +218,41 @@ class TorchEngine:
             network: Any = AutoModelForCausalLM.from_pretrained(folder, **gguf)
         except Exception as error:  # transformers lets through whatever its readers meet
             raise EngineError("The language model could not be loaded.", where=str(self.path), got=error) from error
+        if self.adapter is not None:
+            network = _merged(network, self.adapter)
         device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._network = network.to(device).eval()
+
+
+def adapter_hash(folder: Path) -> str:
+    """8 hex digits of an adapter's weights and settings.
+
+    Raises:
+        InputError: It is not there whole.
+    """
+    found = hashlib.sha256()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        try:
+            found.update((folder / name).read_bytes())
+        except OSError as error:
+            raise InputError(
+                "The adapter of the language model cannot be read.",
+                where=str(folder / name),
+                got=error,
+                hint="Check llm.adapter, or train it again.",
+            ) from error
+    return found.hexdigest()[:8]
+
+
+def _merged(network: Any, adapter: Path) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise EngineError("An adapter needs peft.", hint="pip install 'palate[torch-lm]'") from error
+    try:
+        return PeftModel.from_pretrained(network, str(adapter)).merge_and_unload()
+    except Exception as error:  # of another model, or no adapter: peft lets through whatever its readers meet
+        raise EngineError("The adapter does not fit the language model.", where=str(adapter), got=error) from error
 
 
 def _alike(taken: Sequence[tuple[int, Request]]) -> Iterator[list[tuple[int, Request]]]:

