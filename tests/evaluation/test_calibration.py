@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.calibration import _SigmoidCalibration
+from sklearn.isotonic import IsotonicRegression
 
 from palate.evaluation.binary import auc
 from palate.evaluation.calibration import (
@@ -28,8 +30,6 @@ def bragging(n=600, seed=0):
 
 @given(LABELLED)
 def test_isotonic_is_scikit_learns(pairs):
-    from sklearn.isotonic import IsotonicRegression
-
     x, y = np.array([p for p, _ in pairs]), np.array([float(t) for _, t in pairs])
     theirs = IsotonicRegression(out_of_bounds="clip").fit(x, y)
     at = np.concatenate([x, np.linspace(0, 1, 7)])
@@ -37,8 +37,6 @@ def test_isotonic_is_scikit_learns(pairs):
 
 
 def test_platt_is_scikit_learns_sigmoid():
-    from sklearn.calibration import _SigmoidCalibration
-
     p, y = bragging()
     theirs = _SigmoidCalibration().fit(np.log(p / (1 - p)), y)
     np.testing.assert_allclose(fit_platt(p, y)(p), theirs.predict(np.log(p / (1 - p))), atol=2e-4)

@@ -56,38 +56,42 @@ def block(text: str, options: tuple[str, ...], config: GuardConfig, salt: str = 
 def guarded(text: str, options: tuple[str, ...], config: GuardConfig) -> str:
     """`text` without what `config` takes out."""
     if config.strip:
-        text = plain(text)
-    return cut(text, options)[0] if config.cut else text
+        text = _prose(text)
+    if config.cut:
+        text = cut(text, options)[0]
+    return text.replace(_MACHINE, " ").strip() if config.strip else text
 
 
-_NO_PROSE = re.compile(
+_MACHINE = "\0"  # stands where something for machines stood: the sentence around it is no prose either
+_FOR_MACHINES = re.compile(
     r"<!--.*?(?:-->|\Z)"  # comments
     r"|^[ \t]*\[[^\]\n]{0,40}\]:[ \t]*#.*$"  # markdown's way to write one
-    r"|<\|[^|<>\n]{0,60}\|>|<</?[A-Z_]{1,20}>>"  # chat templates
+    r"|<\|[^|<>\n]{0,60}\|>|<</?[A-Z_]{1,20}>>|<(?:start|end)_of_turn>|</?s>"  # chat templates
     r"|\[/?(?:INST|SYS|(?:END )?SYSTEM[A-Z ]*)\]"
-    r"|</?[A-Za-z][^<>]{0,300}>"  # tags
     r"|\{[^{}]{0,800}\}"  # JSON
-    r"|(?<![A-Za-z0-9+/=_-])(?=[A-Za-z+/=_-]*[0-9A-Z][a-z]*[A-Z0-9])[A-Za-z0-9+/=_-]{32,}"  # encoded
-    r"|`{3,}\w*|[-=#*~_]{3,}",  # fences and rules
-    re.DOTALL | re.MULTILINE,
+    r"|(?-i:(?<![\w+/])(?=[a-z+/0-9]*[A-Z])(?=[A-Za-z+/]*[0-9])(?=[A-Z+/0-9]*[a-z])[A-Za-z0-9+/]{32,}={0,2})"  # encoded
+    r"|^[\W_]*(?:system|assistant|user|human|developer|operator|instructions?|question|answers?|options?|item|label|"
+    r"examples?|output|response|result)[ \t]*(?:message|prompt|turn|\d{1,3})?[ \t]*:",  # who speaks
+    re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
-_HEADER = re.compile(
-    r"(?im)^[\W_]*(?:system|assistant|user|human|developer|operator|instructions?|question|answers?|options?|item|label|"
-    r"examples?|output|response|result)[ \t]*(?:message|prompt|turn|\d{1,3})?[ \t]*:"
-)
+_MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,300}>|`{3,}\w*|[-=#*~_]{3,}")  # tags, fences, rules
 
 
 def plain(text: str) -> str:
-    """`text` as prose: compatible letters made one, no invisible characters, no markup, no role headers.
+    """`text` as prose: compatible letters made one, no invisible characters, no markup, no role headers."""
+    return _prose(text).replace(_MACHINE, " ").strip()
+
+
+def _prose(text: str) -> str:
+    """As `plain`, with `_MACHINE` where something for machines stood.
 
     Taking something out can bring together what was apart, so it is done until nothing is left to take.
     """
-    text = "".join(
-        ch for ch in unicodedata.normalize("NFKC", text) if ch in "\n\t" or unicodedata.category(ch)[0] != "C"
-    )
-    while (less := _HEADER.sub(" ", _NO_PROSE.sub(" ", text))) != text:
+    text = unicodedata.normalize("NFKC", text)
+    text = "".join(ch for ch in text if ch in "\n\t" or unicodedata.category(ch)[0] != "C")
+    while (less := _MARKUP.sub(" ", _FOR_MACHINES.sub(_MACHINE, text))) != text:
         text = less
-    return text.strip()
+    return text
 
 
 _ADDRESSED = (
@@ -129,17 +133,23 @@ _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|(?<=[。！？])|\n+")
 def cut(text: str, options: tuple[str, ...] = ("Yes", "No")) -> tuple[str, list[str]]:
     """`text` without the sentences that speak to whoever labels it, and those sentences.
 
-    A list of words, not a proof: what it misses and what it takes wrongly is measured by `palate annotate attack`.
+    A cry of a word or two before such a sentence goes with it. A list of words, not a proof: what it misses and what it
+    takes wrongly is measured by `palate annotate attack`.
     """
     lines, taken, speaks = [], [], _to_the_reader(options)
     for line in text.split("\n"):
         sentences = [sentence for sentence in _SENTENCE.split(line) if sentence]
-        bad = [sentence for sentence in sentences if speaks.search(_unspaced(sentence))]
-        taken += bad
-        lines.append(line if not bad else " ".join(sentence for sentence in sentences if sentence not in bad))
+        bad = [_MACHINE in sentence or bool(speaks.search(_unspaced(sentence))) for sentence in sentences]
+        for place in range(len(bad) - 1, 0, -1):
+            before = sentences[place - 1]
+            bad[place - 1] |= bad[place] and before.endswith("!") and len(before.split()) <= _CRY
+        taken += [sentence for sentence, gone in zip(sentences, bad, strict=True) if gone]
+        kept = " ".join(sentence for sentence, gone in zip(sentences, bad, strict=True) if not gone)
+        lines.append(kept if any(bad) else line)
     return "\n".join(line for line in lines if line.strip()), taken
 
 
+_CRY = 2  # words
 _SPACED = re.compile(r"\b(?:\w {1,2}){3,}\w\b")
 
 
