@@ -16,7 +16,7 @@ def kept_secret(path: Path) -> str:
     Raises:
         StorageError: It can be neither read nor written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
