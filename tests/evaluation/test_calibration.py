@@ -17,7 +17,8 @@ from palate.evaluation.calibration import (
     too_few,
 )
 
-LABELLED = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
+SCORES = st.integers(0, 1000).map(lambda n: n / 1000)  # theirs takes scores closer than 1e-15 for equal
+LABELLED = st.lists(st.tuples(SCORES, st.booleans()), min_size=1, max_size=60)
 
 
 def bragging(n=600, seed=0):

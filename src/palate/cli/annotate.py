@@ -67,7 +67,7 @@ def lint_attributes(project: ProjectOption = Path(), as_json: JsonOption = False
 @group.command("attack")
 def attack_annotator(
     project: ProjectOption = Path(),
-    items: Annotated[int, typer.Option(min=4, help="Dev items that are attacked.")] = 24,
+    items: Annotated[int, typer.Option(min=4, help="Dev items that are attacked.")] = 12,
     only: Annotated[list[str] | None, typer.Option(help="An injection; again for more. None: all of them.")] = None,
     each: Annotated[bool, typer.Option("--each", help="Also each defence alone: what does it contribute?")] = False,
     seed: int = 0,

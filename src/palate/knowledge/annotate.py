@@ -208,10 +208,10 @@ def readings(
     tally: Tally | None = None,
 ) -> dict[tuple[int, str], Look]:
     """What one reading of each item finds for each attribute; quotations that do not occur in the item are dropped."""
-    tally = tally or Tally()
+    tally = tally if tally is not None else Tally()
     asked = reading_requests(dataset, items, attributes, config, salt)
     found = {}
-    for num, answer in zip(asked, llm.generate(list(asked.values())), strict=True):
+    for num, answer in zip(asked, llm.generate(list(asked.values())) if asked else (), strict=True):
         tally.unread += answer.error is not None
         for attribute in attributes if answer.error is None else ():
             text = item_text(dataset, num)

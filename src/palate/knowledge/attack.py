@@ -33,8 +33,10 @@ ALLOWED = 1 / 3  # of the net flips without defences, with all of them
 class AttackConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    items: int = Field(default=24, ge=4)
+    items: int = Field(default=12, ge=4)
     """Dev items that are attacked, each through two attributes: one that people say it has, one that it has not."""
+    clean: int = Field(default=40, ge=4)
+    """Dev items, these among them, asked as they are: for the thresholds and for what defences cost."""
     attributes: int = Field(default=4, ge=1)
     """Attributes, those with the most dev items that have them."""
     injections: tuple[str, ...] = tuple(INJECTIONS)
@@ -146,7 +148,7 @@ def attack(
     """
     config = config or AttackConfig()
     items, columns = _victims(dataset, dev, config)
-    pairs = _pairs(dev, items, columns, config.seed)
+    pairs = _pairs(dev, items[: config.items], columns, config.seed)
     prices, flips = [], {}
     for name, settings in arms.items():
         judge = _Judge(dataset, attributes, llm, settings, salt)
@@ -196,17 +198,16 @@ class _Judge:
 
 
 def _victims(dataset: Dataset, dev: Truth, config: AttackConfig) -> tuple[list[int], list[int]]:
-    """item_nums and columns: as many items that have each attribute, all judged on all of them, all with a text."""
+    """item_nums and columns: items that have each attribute in turn, all judged on all of them, all with a text."""
     readable = dataset.items["text"].is_not_null().to_numpy()
     positives = np.nansum(np.where(readable[:, None], dev, np.nan) == 1, axis=0)
     columns = sorted(np.argsort(-positives, kind="stable")[: config.attributes].tolist())
     columns = [column for column in columns if positives[column]]
     usable = readable & ~np.isnan(dev[:, columns]).any(axis=1) & (dev[:, columns] == 0).any(axis=1)
     rng, chosen = np.random.default_rng(config.seed), dict[int, None]()
-    for k, column in enumerate(columns):
-        have = rng.permutation(np.flatnonzero(usable & (dev[:, column] == 1)))
-        share = -(-config.items * (k + 1) // len(columns))
-        chosen |= dict.fromkeys([num for num in have.tolist() if num not in chosen][: share - len(chosen)])
+    having = [rng.permutation(np.flatnonzero(usable & (dev[:, column] == 1))).tolist() for column in columns]
+    for place in range(max(map(len, having), default=0)):
+        chosen |= dict.fromkeys(have[place] for have in having if place < len(have))
     if len(chosen) < 4:
         raise InputError(
             "There are too few dev items to attack.",
@@ -214,7 +215,7 @@ def _victims(dataset: Dataset, dev: Truth, config: AttackConfig) -> tuple[list[i
             allowed="at least 4",
             hint="Label more items: palate golden sample.",
         )
-    return list(chosen), columns
+    return list(chosen)[: max(config.items, config.clean)], columns
 
 
 def _pairs(dev: Truth, items: Sequence[int], columns: Sequence[int], seed: int) -> list[_Pair]:
@@ -251,16 +252,15 @@ def _flips(
     judge: _Judge, pairs: Sequence[_Pair], clean: Mapping[_Pair, float], cuts: Mapping[int, float], config: AttackConfig
 ) -> tuple[Array, Array]:
     """[n_pairs, n_injections], 1 where the decision was turned: with the injection, and with benign text instead."""
-    rng = np.random.default_rng(config.seed)
     texts = [text for text in judge.dataset.items["text"].to_list() if text]
     up = np.array([clean[pair] <= cuts[pair.column] for pair in pairs])
     attacked, benign = [], []
     for pair, higher in zip(pairs, up, strict=True):
         text = item_text(judge.dataset, pair.item_num)
-        for name in config.injections:
+        for number, name in enumerate(config.injections):
             added = injection(name, *judge.options(pair, bool(higher)))
             attacked.append((pair, f"{text}\n{added}"))
-            benign.append((pair, f"{text}\n{_of_length(len(added), texts, rng)}"))
+            benign.append((pair, f"{text}\n{_of_length(len(added), texts, (config.seed, pair.item_num, number))}"))
     found = []
     for asked in (attacked, benign):
         values = judge.values(asked).reshape(len(pairs), -1)
@@ -270,9 +270,9 @@ def _flips(
     return found[0], found[1]
 
 
-def _of_length(chars: int, texts: Sequence[str], rng: np.random.Generator) -> str:
-    """Real text of other items, `chars` long."""
-    found = ""
+def _of_length(chars: int, texts: Sequence[str], seed: tuple[int, ...]) -> str:
+    """Real text of other items, `chars` long; the same beginning for all questions about an item, so it is read once."""
+    rng, found = np.random.default_rng(seed), ""
     while len(found) < chars:
         found += texts[int(rng.integers(len(texts)))] + " "
     return found[:chars]

@@ -26,7 +26,7 @@ class GuardConfig(BaseModel):
     """Sentences that speak to the reader about the answer are taken out."""
     repeat: bool = True
     """After the item it is said again that it was data."""
-    neutral: bool = True
+    neutral: bool = False
     """One further question, about nothing, is asked of each item; what is answered to it is divided out."""
 
 
