@@ -271,7 +271,7 @@ def _flips(
 
 
 def _of_length(chars: int, texts: Sequence[str], seed: tuple[int, ...]) -> str:
-    """Real text of other items, `chars` long; the same beginning for all questions about an item, so it is read once."""
+    """Real text of other items, `chars` long; of one beginning for all questions about an item: it is read once."""
     rng, found = np.random.default_rng(seed), ""
     while len(found) < chars:
         found += texts[int(rng.integers(len(texts)))] + " "
