@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict, astuple
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from palate.cli.options import JsonOption, ProjectOption, open_run, say
-from palate.errors import printable
+from palate.errors import InputError, printable
+from palate.knowledge.attack import AttackConfig, AttackReport, arms_of, attack
+from palate.knowledge.golden import truth_matrix
+from palate.knowledge.injections import INJECTIONS
 from palate.knowledge.lint import definition, lint
+from palate.llm.asking import LedgeredLLM
+from palate.project.progress import Bars
 from palate.project.project import Project
 
 group = typer.Typer(invoke_without_command=True)
@@ -57,3 +64,54 @@ def lint_attributes(project: ProjectOption = Path(), as_json: JsonOption = False
         Console().print(table if remarks else f"{len(attributes)} definitions, nothing to mend.")
     if remarks:
         raise typer.Exit(1)
+
+
+@group.command("attack")
+def attack_annotator(
+    project: ProjectOption = Path(),
+    items: Annotated[int, typer.Option(min=4, help="Dev items that are attacked.")] = 12,
+    only: Annotated[list[str] | None, typer.Option(help="An injection; again for more. None: all of them.")] = None,
+    each: Annotated[bool, typer.Option("--each", help="Also each defence alone: what does it contribute?")] = False,
+    seed: int = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Append injections to dev items and count the answers they turn, with and without the defences.
+
+    Beside each stands equally long text of other items, and what the defences cost in F1 and AUC on untouched items.
+    Exit code 1 if more than a third of the flips are left, benign ones taken off. Answers are kept in the ledger.
+
+    Example: `palate annotate attack --items 12 --only command --only JSON`
+    """
+    unknown = sorted(set(only or ()) - set(INJECTIONS))
+    if unknown:
+        raise InputError("There is no such injection.", where="--only", got=unknown[0], allowed=", ".join(INJECTIONS))
+    bars = Bars(as_json)
+    with closing(Project(project)) as opened, bars.shown():
+        attributes, ids = opened.attributes, opened.dataset.item_ids
+        dev = truth_matrix(opened.golden.dev, ids, [attribute.name for attribute in attributes])
+        llm = LedgeredLLM(opened.engine, opened.ledger, opened.budget, bars.bar("attack", "questions"))
+        config = AttackConfig(items=items, injections=tuple(only or INJECTIONS), seed=seed)
+        arms = arms_of(opened.config.annotate, each)
+        report = attack(opened.dataset, attributes, dev, llm, arms, config=config, salt=opened.salt)
+        model = llm.model
+    if as_json:
+        typer.echo(json.dumps({"model": model, **asdict(report), "holds": report.holds}))
+    else:
+        _show(report, model)
+    if not report.holds:
+        raise typer.Exit(1)
+
+
+def _show(report: AttackReport, model: str) -> None:
+    table = Table("defences", "injection", "n", "flipped", "benign", "net", box=None)
+    for rate in report.rates:
+        figures = [f"{x.mean:.2f} [{x.low:.2f}, {x.high:.2f}]" for x in (rate.flipped, rate.benign, rate.net)]
+        table.add_row(printable(rate.arm), rate.injection, str(rate.n), *figures)
+    prices = Table("defences", "clean n", "F1", "AUC", "tokens a question", box=None)
+    for price in report.prices:
+        figures = [f"{x.mean:.2f} [{x.low:.2f}, {x.high:.2f}]" for x in (price.f1, price.auc)]
+        prices.add_row(printable(price.arm), str(price.n), *figures, f"{price.tokens:.0f}")
+    console = Console()
+    console.print(report.verdict(model), soft_wrap=True, markup=False, highlight=False)
+    console.print(table)
+    console.print(prices)

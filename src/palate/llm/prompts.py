@@ -6,7 +6,10 @@ import re
 
 from palate.llm.request import Request
 
-_CONTROL = re.compile(r"<\|([^|<>]{0,40})\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]")
+_CONTROL = re.compile(
+    r"<\|[^|<>]{0,40}\|>|<｜[^｜<>]{0,40}｜>|</?s>|<</?SYS>>|<(?:start|end)_of_turn>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+)
 
 
 def defused(text: str) -> str:

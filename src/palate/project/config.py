@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from palate.errors import InputError
 from palate.interests.tree import TreeConfig
 from palate.knowledge.agreement_report import Terms
+from palate.knowledge.annotate import AnnotateConfig
 from palate.knowledge.attributes import read_yaml, validation_error
 from palate.knowledge.distil import StudentConfig
 from palate.knowledge.media import MediaConfig
@@ -70,7 +71,7 @@ class LLMSection(Section):
     """No run spends more than this, in the currency of the prices."""
 
 
-class AnnotateSection(Section):
+class AnnotateSection(AnnotateConfig):
     items: int = Field(default=100, ge=1)
     """Items the LLM reads; each is asked about every attribute."""
     seed: int = 0

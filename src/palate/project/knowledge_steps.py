@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,23 @@ import polars as pl
 
 from palate.data.dataset import FloatArray, IntArray
 from palate.knowledge.agreement_report import Golden, agreement_report
-from palate.knowledge.annotate import annotate, item_text, questions, sample_items
+from palate.knowledge.annotate import (
+    Tally,
+    annotate,
+    item_text,
+    questions,
+    reading_requests,
+    requests_of,
+    sample_items,
+)
 from palate.knowledge.blocks import item_blocks
+from palate.knowledge.calibrated import calibrated_labels
 from palate.knowledge.distil import distil
 from palate.knowledge.golden_queue import random_part
+from palate.knowledge.jury import empanel, jury
 from palate.knowledge.matrix import label_matrix
 from palate.knowledge.recorded import read_recorded, read_rows
+from palate.knowledge.shots import Shots
 from palate.knowledge.store import in_schema, write_parquet
 from palate.knowledge.tables import SCHEMA
 from palate.llm.asking import LedgeredLLM
@@ -55,16 +68,30 @@ class KnowledgeSteps:
         return self.steps.run("vectors", inputs, make)
 
     def annotate(self, recorded: Artefact | None) -> Artefact:
-        """`label.parquet`: the LLM's own answers about a budgeted sample of items, and what visits asked since."""
+        """The LLM's own answers about a budgeted sample of items, and what visits asked since.
+
+        `label.parquet`; `jurors.parquet` if there is a jury; `calibration.json` if people labelled some items.
+        """
         project, config, visits = self.project, self.project.config.annotate, Visits(self.project)
 
         def make(folder: Path) -> Detail:
-            llm = self.llm("annotate")
+            llm, tally = self.llm("annotate"), Tally()
             media = media_of(project, items, self.bars.bar("media", "items"))
-            labels = annotate(project.dataset, items, project.attributes, llm, media=media)
+            manner = {**self._manner(), "media": media, "tally": tally}
+            ask = partial(annotate, project.dataset, items, project.attributes, llm, **manner)
+            labels = ask()
+            if config.jury > 1:
+                jurors = empanel([labels, *(ask(juror=juror) for juror in range(1, config.jury))])
+                write_parquet(in_schema("label", jurors), folder / "jurors.parquet")
+                labels = jury(jurors)
+            if project.has_golden and config.calibrate != "none":
+                dev, ids = project.golden.dev, project.dataset.item_ids
+                labels, reports = calibrated_labels(labels, dev, ids, project.attributes, config.calibrate)
+                (folder / "calibration.json").write_text(json.dumps(reports))
             labels = pl.concat([in_schema("label", labels), visits.holding()])
             write_parquet(labels.unique(["entity", "name"], keep="last", maintain_order=True), folder / "label.parquet")
-            return {"items": len(items), "labels": labels.height, **vars(llm.spent), **media_detail(project, media)}
+            facts = {**tally.facts(), **vars(llm.spent), **media_detail(project, media)}
+            return {"items": len(items), "labels": labels.height, **facts}
 
         items = self._sample(recorded)
 
@@ -73,6 +100,7 @@ class KnowledgeSteps:
             "attributes": project.attribute_facts,
             "model": project.engine.model,
             "config": config.model_dump(),
+            "salt": hashlib.sha256(project.salt.encode()).hexdigest(),
             "golden": self._golden_key(),
             "recorded": recorded and recorded.key,
             "visits": visits.key,
@@ -81,13 +109,29 @@ class KnowledgeSteps:
         return self.steps.run("annotate", inputs, make)
 
     def plan(self, recorded: Artefact | None) -> Plan:
-        """What `annotate` would ask that the ledger does not hold."""
+        """What `annotate` would ask that the ledger does not hold; questions as if the readings had found nothing."""
         project, config = self.project, self.project.config
         items = self._sample(recorded)
         media = media_of(project, items)
-        asked = [question.request for question in questions(project.dataset, items, project.attributes, media)]
+        read = reading_requests(project.dataset, items, project.attributes, config.annotate, project.salt, media)
+        asked = [*read.values()]
+        for juror in range(config.annotate.jury):
+            put = questions(project.dataset, items, project.attributes, **self._manner(), juror=juror, media=media)
+            asked += requests_of(put)
         model = project.engine.model
         return plan(asked, project.ledger, model, project.prices(model), concurrency=config.llm.concurrency)
+
+    def _manner(self) -> dict[str, Any]:
+        """How `annotate` and `questions` put things."""
+        config, salt = self.project.config.annotate, self.project.salt
+        return {"config": config, "salt": salt, "shots": self._shots() if config.examples else None}
+
+    def _shots(self) -> Shots | None:
+        if not self.project.has_golden:
+            return None
+        dataset = self.project.dataset
+        vectors = np.load(self.vectors().folder / "vectors.npy")
+        return Shots(self.project.golden.dev, vectors, dataset.item_ids, partial(item_text, dataset))
 
     def recorded(self) -> Artefact | None:
         """`<kind>.parquet` for each kind of knowledge that was recorded elsewhere."""

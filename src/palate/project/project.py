@@ -27,6 +27,7 @@ from palate.llm.ledger import Ledger
 from palate.llm.prices import Prices
 from palate.llm.request import Engine
 from palate.project.config import Config, LLMSection, Price, load_config
+from palate.project.secret import kept_secret
 from palate.project.steps import file_digest
 
 
@@ -105,6 +106,14 @@ class Project:
     @property
     def attribute_facts(self) -> list[dict[str, Any]]:
         return [attribute.model_dump(mode="json") for attribute in self.attributes]
+
+    @cached_property
+    def salt(self) -> str:
+        """The secret from which the marks around items' texts are made (`knowledge.guard`), drawn once.
+
+        Kept beside the ledger: with another one no question is found there again.
+        """
+        return kept_secret(self.state / "salt")
 
     @cached_property
     def ledger(self) -> Ledger:
