@@ -35,7 +35,9 @@ from palate.knowledge.golden import MIN_POSITIVES, golden_from_tags, truth_matri
 from palate.knowledge.golden_set import GoldenSplit
 from palate.knowledge.matrix import label_matrix
 from palate.knowledge.platt import fit_platt
+from palate.knowledge.promise import check_promise
 from palate.knowledge.recorded import read_recorded
+from palate.knowledge.route import Judge, RouteConfig, calibrate, route
 from palate.llm.asking import LedgeredLLM
 from palate.llm.encoders import MiniLMEncoder
 from palate.llm.engines.llama import LlamaEngine
@@ -120,6 +122,8 @@ def study(labels: pl.DataFrame, teacher: str, material: tuple, blocks: Mapping[s
     print(f"{teacher}, held-out films that it never saw, {rows.sum()}")
     unseen = {name: scores[rows] for name, scores in made.items()}
     found["unseen"] = {"films": int(rows.sum()), "rows": compared(truth[rows], unseen, best, plain)}
+    rows = judged & seen & dev
+    found["promises"] = promises(made[best][rows], said[rows], truth[rows], names)
     found["calibration"] = calibrated(made[best], truth, judged & seen, dev)
     return found
 
@@ -134,6 +138,33 @@ def calibrated(scores: np.ndarray, truth: np.ndarray, rows: np.ndarray, dev: np.
         after.append(expected_calibration_error(truth[off, k], curve(scores[off, k])))
     print(f"  calibration error {np.mean(before):.3f}, after Platt {np.mean(after):.3f}")
     return {"before": float(np.mean(before)), "after": float(np.mean(after))}
+
+
+def promises(student: np.ndarray, teacher: np.ndarray, truth: np.ndarray, names: list[str]) -> list[dict[str, object]]:
+    """The cascade student, teacher, people on dev labels: how often 200 random splits break the promise, and what of
+    the labels is answered; with half of them to calibrate on, and by rules of all of them."""
+    judges, rows = [Judge("student", student), Judge("teacher", teacher)], []
+    for error in ("class", "answer"):
+        for alpha in (0.1, 0.2, 0.3):
+            config = RouteConfig(error=error, alpha=alpha)
+            rules, silences = calibrate(judges, truth, names, config)
+            says = route(judges, rules).says
+            for drawn in (False, True):
+                found = check_promise(judges, truth, names, config, drawn=drawn)
+                row = {
+                    "error": error,
+                    "alpha": alpha,
+                    "drawn": drawn,
+                    "worst_share_broken": max(row["share"] for row in found),
+                    "limit": found[0]["limit"],
+                    "answered_by_half": float(np.mean([row["answered"] for row in found])),
+                    "answered_by_all": float((~np.isnan(says)).mean()),
+                    "missed_yes": float(((says == 0) & (truth == 1)).sum() / (truth == 1).sum()),
+                    "silences": len(silences),
+                }
+                rows.append(row)
+                print(" ", row)
+    return rows
 
 
 def speeds(data: Dataset, attributes: Sequence[Attribute], vectors: np.ndarray, blocks: list, llm_rate: float) -> dict:

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import numpy as np
 import polars as pl
 import pytest
@@ -11,18 +13,6 @@ from palate.llm.ledger import Ledger
 from palate.recipes.registry import load
 
 
-class Fixed:
-    """An encoder whose vectors were computed before: the recipe only looks them up."""
-
-    name, width = "fixed", 384
-
-    def __init__(self, vectors):
-        self.vectors = vectors
-
-    def encode(self, texts):
-        return np.stack([self.vectors[text] for text in texts])
-
-
 def cut(data: Dataset, n: int) -> Dataset:
     """The first `n` items by number of events, as a data set of their own."""
     kept = np.sort(np.argsort(-data.item_counts, kind="stable")[:n])
@@ -33,7 +23,7 @@ def cut(data: Dataset, n: int) -> Dataset:
 
 @pytest.mark.slow
 def test_it_compares_on_films_that_no_network_saw(shared_data, tmp_path):
-    data = cut(read_folder(shared_data / "movielens-small"), 600)
+    data = cut(read_folder(shared_data / "movielens-small"), 300)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         encoder = CachedEncoder(MiniLMEncoder(), ledger)
         study = Study(data, None, encoder, tmp_path, seeds=2, settings={"epochs": "20"})
@@ -46,6 +36,10 @@ def test_it_compares_on_films_that_no_network_saw(shared_data, tmp_path):
     assert all(row["share_low"] <= row["share"] <= row["share_high"] for row in share.values())
 
 
-def test_items_without_categories_are_no_material(films, tmp_path):
-    with pytest.raises(InputError, match="Too few items"):
-        load("genre-spectrum")(Study(films, None, Fixed({}), tmp_path))
+def test_items_without_categories_are_no_material(tmp_path):
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "text": ["", ""], "categories": [["x"], []]})
+    when = datetime(2020, 1, 1, tzinfo=UTC)
+    events = pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [when], "value": [1.0]})
+    with pytest.raises(InputError, match="Too few items") as caught:
+        load("genre-spectrum")(Study(Dataset.from_tables(items, events), None, MiniLMEncoder(), tmp_path))
+    assert "100 or more" in str(caught.value)

@@ -63,15 +63,15 @@ def threshold_for(confidence: npt.ArrayLike, wrong: npt.ArrayLike, alpha: float,
     """The lowest confidence down to which the error stays at most `alpha`, with a chance of 1 - `delta`; and the bound.
 
     Thresholds are tested from the strictest down and the first that fails ends it (fixed-sequence testing), so that
-    one δ covers all of them. The strictest is the first that could stand one error. A confidence of -inf is an answer
-    that the judge does not give. Infinite and NaN where none holds.
+    one δ covers all of them. The strictest is the first that could stand one error. Infinite and NaN where
+    none holds.
     """
     sure, bad = np.asarray(confidence, dtype=np.float64), np.asarray(wrong, dtype=np.float64)
     if sure.shape != bad.shape or sure.ndim != 1:
         raise InputError("Confidence and errors differ in shape", got=f"{sure.shape} and {bad.shape}")
     order = np.argsort(-sure, kind="stable")
     sure, errors = sure[order], np.cumsum(bad[order])
-    last = np.flatnonzero(np.diff(sure, append=-np.inf) != 0)  # ends of groups of equal confidence
+    last = np.flatnonzero(np.append(np.diff(sure) != 0, True))  # ends of groups of equal confidence
     ends = last[(last >= max(MIN_ANSWERED, fewest(alpha, delta, errors=1)) - 1)]
     failed = ~within(errors[ends], ends + 1, alpha, delta)
     kept = int(np.argmax(np.append(failed, True)))  # thresholds before the first that fails

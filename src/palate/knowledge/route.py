@@ -1,8 +1,8 @@
 """Routing: the cheapest judge that may be trusted answers; what none may answer goes to people.
 
-A promise is calibrated on people's dev labels, attribute by attribute, for a cascade of judges, cheapest first
-(fixed-sequence and order-statistic bounds of `palate.evaluation.selective`). Yes is rare, so "at most α of all answers
-are wrong" would be kept by saying no to everything. Two promises are offered that are not:
+A promise is calibrated on people's dev labels, attribute by attribute, for a cascade of judges, cheapest first (with
+the exact bounds of `palate.evaluation.selective`). Yes is rare, so "at most α of all answers are wrong" would be kept
+by saying no to everything. Two promises are offered that are more:
 
 - `class`: at most α of the items that people call yes are answered no, and at most α of the others yes; whoever is
   asked last, the finished labels have that recall. Each judge gets an equal share of α and of δ.
