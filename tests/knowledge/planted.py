@@ -20,7 +20,7 @@ class WordEncoder:
     def encode(self, texts):
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         for row, text in enumerate(texts):
-            for word in text.split() or [text]:
+            for word in text.replace(".", " ").split() or [text]:
                 digest = hashlib.sha256(word.encode()).digest()
                 vectors[row] += np.random.default_rng(list(digest[:8])).standard_normal(self.width)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

@@ -129,7 +129,7 @@ def test_pictures_are_asked_about_with_their_items(catalogue, folder):
     assert shown == [(Image(PICTURE, "image/jpeg"),), (), (Image(OTHER, "image/jpeg"),), ()]
     assert llm.requests[1] == label_request("Film 1\nabout the sea", FUNNY, "1")
     assert rows["prompt_hash"].to_list() == [
-        q.request.key("chooser") for q in questions(catalogue, items, [FUNNY], media)
+        q.request.key("chooser") for q in questions(catalogue, items, [FUNNY], media=media)
     ]
     report = media_report(media)
     assert (report["items"], report["pictures"], report["files_skipped"]) == (2, 2, 1)
