@@ -39,7 +39,7 @@ test-fast: setup
 
 test-extras: setup
 	$(PIP) install -q -c constraints.txt -e ".[torch-lm,ray]"
-	$(BIN)/python -m pytest tests/llm/test_torch_lm.py tests/llm/test_ray_run.py tests/cli/test_llm.py
+	$(BIN)/python -m pytest tests/llm/test_torch_lm.py tests/llm/test_ray_run.py tests/llm/test_ray_asking.py tests/models tests/cli/test_llm.py
 
 lint: setup
 	$(BIN)/ruff format --check .

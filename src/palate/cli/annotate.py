@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from palate.cli.llm_options import OnOption, WorkersOption
 from palate.cli.options import JsonOption, ProjectOption, open_run, say
 from palate.errors import InputError, printable
 from palate.knowledge.attack import AttackConfig, AttackReport, arms_of, attack
@@ -32,7 +33,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 @group.callback()
-def annotate(context: typer.Context, project: ProjectOption = Path(), as_json: JsonOption = False) -> None:
+def annotate(
+    context: typer.Context,
+    project: ProjectOption = Path(),
+    on: OnOption = None,
+    workers: WorkersOption = 4,
+    as_json: JsonOption = False,
+) -> None:
     """Ask the LLM about a budgeted sample of items (annotate.items in palate.yaml).
 
     Answers are kept in the ledger as they come: a run that was stopped goes on where it was.
@@ -42,6 +49,7 @@ def annotate(context: typer.Context, project: ProjectOption = Path(), as_json: J
     if context.invoked_subcommand is not None:
         return
     with open_run(project, as_json) as run:
+        run.project.workers = workers if on == "ray" else None
         made = run.annotate
     say({"labels": str(made.folder / "label.parquet"), **made.detail}, as_json)
 

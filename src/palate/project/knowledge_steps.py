@@ -35,6 +35,7 @@ from palate.knowledge.tables import SCHEMA
 from palate.llm.asking import LedgeredLLM
 from palate.llm.encoders import CachedEncoder
 from palate.llm.plan import Plan, plan
+from palate.llm.ray_asking import RayLLM
 from palate.project.media import media_detail, media_key, media_of
 from palate.project.progress import Bars
 from palate.project.project import Project
@@ -51,8 +52,10 @@ class KnowledgeSteps:
         self.project, self.steps, self.bars = project, steps, bars
 
     def llm(self, what: str) -> LedgeredLLM:
-        bar = self.bars.bar(what, "questions")
-        return LedgeredLLM(self.project.engine, self.project.ledger, self.project.budget, bar)
+        bar, project = self.bars.bar(what, "questions"), self.project
+        if project.workers is None:
+            return LedgeredLLM(project.engine, project.ledger, project.budget, bar)
+        return RayLLM(project.engine, project.ledger, project.budget, project.make_engine, project.workers, bar)
 
     def vectors(self) -> Artefact:
         """`vectors.npy` [n_items, d]: the items' texts, encoded."""

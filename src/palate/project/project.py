@@ -42,6 +42,7 @@ class Project:
         self.folder = folder
         self.config = config or load_config(folder)
         self.state = folder / ".palate"
+        self.workers: int | None = None  # of a Ray cluster that asks; None: this process does
 
     def close(self) -> None:
         """Close what was opened."""

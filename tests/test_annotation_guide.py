@@ -1,0 +1,67 @@
+"""docs/annotation.md: every command of the guide, in order, on a small project made from the bundled films."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_FIND = {"palate annotate lint", "palate annotate attack", "palate annotate fresh"}  # exit 1 is a finding
+SETTINGS = {"annotate": {"items": 16}, "recorded": {"folder": "answers", "model": "claude"}}
+
+
+def commands():
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "annotation.md").read_text(), re.M | re.S)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("palate ")]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, sample):
+    """The 150 films that people tagged and rated most, two attributes, people's tags as gold."""
+    from palate.data.movielens import read_movielens, read_movielens_tags
+    from palate.knowledge.attributes import load_attributes
+    from palate.knowledge.golden import golden_from_tags
+
+    folder = tmp_path_factory.mktemp("guide") / "films"
+    for name in ("attributes", "golden", "answers"):
+        (folder / name).mkdir(parents=True)
+    films, tags = read_movielens(sample), read_movielens_tags(sample)
+    tagged = pl.Series(films.item_ids).is_in(tags["item_id"].unique().to_list()).to_numpy()
+    chosen = [films.item_ids[num] for num in (films.item_counts * tagged).argsort()[::-1][:150]]
+    films.items.filter(pl.col("item_id").is_in(chosen)).write_parquet(folder / "items.parquet")
+    films.events.filter(pl.col("item_id").is_in(chosen)).drop("item_num", "user_num").write_parquet(
+        folder / "events.parquet"
+    )
+    for name in ("items.jsonl", "users.jsonl", "README.md"):
+        lines = (sample / "answers" / name).read_text().splitlines(keepends=True)
+        kept = [line for line in lines if name != "items.jsonl" or line.split('"')[3] in chosen]
+        (folder / "answers" / name).write_text("".join(kept))
+    listed = yaml.safe_load((ROOT / "examples" / "movielens" / "attributes" / "moods.yaml").read_text())
+    two = [entry for entry in listed if entry["name"] in ("quirky", "funny")]
+    (folder / "attributes" / "moods.yaml").write_text(yaml.safe_dump(two, sort_keys=False))
+    gold = golden_from_tags(tags, load_attributes(folder / "attributes"))
+    gold.filter(pl.col("item_id").is_in(chosen)).write_csv(folder / "golden" / "tags.csv")
+    data = {"items": "items.parquet", "events": "events.parquet"}
+    (folder / "palate.yaml").write_text(yaml.safe_dump({"data": data, **SETTINGS}))
+    (folder / "proposals.yaml").write_text("- question: Is this film odd in a charming way?\n  why: plainer words\n")
+    return folder
+
+
+@pytest.mark.slow
+def test_every_command_of_the_guide_works(project):
+    run = commands()
+    assert len(run) >= 12
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    for command in run:
+        words = [sys.executable, "-m", *command.split()]
+        done = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        allowed = (0, 1) if any(command.startswith(start) for start in MAY_FIND) else (0,)
+        assert done.returncode in allowed, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        assert done.stdout.strip(), command
+    reads = (project / "golden" / "held-out-reads.jsonl").read_text()
+    assert "palate golden" in reads
