@@ -38,7 +38,7 @@ def everything(folder, raters):
 
 @pytest.mark.parametrize("form", ["csv", "label-studio"])
 @given(said=lists())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_out_and_in_again_loses_nothing(form, said):
     with tempfile.TemporaryDirectory() as name:
         folder, file = Path(name) / "golden", Path(name) / "labels"

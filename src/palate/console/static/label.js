@@ -103,6 +103,7 @@
     $("edges").querySelector("ul").replaceChildren(...attribute.edge_cases.map((each) => element("li", each)));
     $("examples").hidden = !attribute.examples.length;
     $("examples").querySelector("dl").replaceChildren(...attribute.examples.flatMap((each) => [element("dt", each.answer), element("dd", each.item)]));
+    $("guide").hidden = !attribute.guidance && $("edges").hidden && $("examples").hidden;
     document.body.dataset.place = place;
     progress();
   };
