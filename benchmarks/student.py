@@ -48,6 +48,7 @@ TAGS = ("ml_user_tag", "hetrec2011_user_tag")
 SPLIT = GoldenSplit("palate", 0.5)
 STRENGTHS = (1.0, 3.0)
 RESAMPLES = 500
+FEWEST = 200  # films that a comparison needs
 TIMED = 20  # films that the LLM is timed on
 
 
@@ -115,6 +116,9 @@ def study(labels: pl.DataFrame, teacher: str, material: tuple, blocks: Mapping[s
     judged, seen = ~np.isnan(truth).any(axis=1), ~np.isnan(said).any(axis=1)
     found: dict[str, object] = {}
     for where, rows in (("dev", judged & seen & dev), ("held-out", judged & seen & ~dev)):
+        if rows.sum() < FEWEST:
+            print(f"{teacher}, {where}: {rows.sum()} films are too few to compare on")
+            continue
         print(f"{teacher}, {where}, {rows.sum()} films")
         sources = {teacher: said[rows], **{name: scores[rows] for name, scores in made.items()}}
         found[where] = {"films": int(rows.sum()), "rows": compared(truth[rows], sources, teacher, plain)}
@@ -123,6 +127,8 @@ def study(labels: pl.DataFrame, teacher: str, material: tuple, blocks: Mapping[s
     unseen = {name: scores[rows] for name, scores in made.items()}
     found["unseen"] = {"films": int(rows.sum()), "rows": compared(truth[rows], unseen, best, plain)}
     rows = judged & seen & dev
+    if rows.sum() < FEWEST:
+        return found
     found["promises"] = promises(made[best][rows], said[rows], truth[rows], names)
     found["calibration"] = calibrated(made[best], truth, judged & seen, dev)
     return found
