@@ -15,6 +15,8 @@ from palate.knowledge.annotate import (
     sample_items,
 )
 from palate.knowledge.attributes import Attribute
+from palate.knowledge.calibrated import calibrated_labels
+from palate.knowledge.golden_set import SCHEMA as GOLDEN
 from palate.knowledge.guard import OFF, GuardConfig
 from palate.knowledge.prompt import Look
 from palate.knowledge.shots import Shots
@@ -65,6 +67,13 @@ def test_rows_carry_value_confidence_and_provenance(films):
     asked = question(item_text(films, 1), FUNNY, "1", config=BARE, salt="s")
     assert rows["prompt_hash"][0] == asked.request.key("chooser")
     assert tally.failed == 2
+
+
+def test_no_answers_are_no_rows_of_the_same_shape(films):
+    tally = Tally()
+    rows = annotate(films, items(3), [FUNNY], Chooser(), tally=tally)
+    assert (rows.height, tally.failed) == (0, 1)
+    assert calibrated_labels(rows, pl.DataFrame(schema=GOLDEN), films.item_ids, [FUNNY])[0].height == 0
 
 
 def test_questions_of_one_item_follow_each_other(films):

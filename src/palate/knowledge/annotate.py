@@ -19,6 +19,7 @@ from palate.knowledge.guard import GuardConfig
 from palate.knowledge.media import ItemMedia, item_words
 from palate.knowledge.prompt import WORDINGS, Look, label_request, reading_request, verified
 from palate.knowledge.shots import Shots
+from palate.knowledge.tables import SCHEMA
 from palate.llm.request import LLM, Request
 
 __all__ = ["AnnotateConfig", "Question", "Tally", "annotate", "item_text", "label_request", "questions", "sample_items"]
@@ -286,7 +287,7 @@ def annotate(
             tally.failed += 1
         else:
             rows.append(_label(one, row, llm.model))
-    return pl.DataFrame(rows)
+    return pl.DataFrame(rows, schema_overrides={"evidence": pl.String}) if rows else pl.DataFrame(schema=SCHEMA)
 
 
 def _label(one: Question, row: FloatArray, model: str) -> dict[str, object]:

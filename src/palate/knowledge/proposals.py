@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,14 @@ class Candidate:
 
 
 def asked_for(
-    attribute: Attribute, found: Disagreements, dataset: Dataset, llm: LLM, n: int, shown: int = 8, seed: int = 0
+    attribute: Attribute,
+    found: Disagreements,
+    dataset: Dataset,
+    llm: LLM,
+    n: int,
+    shown: int = 8,
+    seed: int = 0,
+    max_tokens: int = 500,
 ) -> list[Candidate]:
     """`n` wordings by `llm`, each written from another part of the errors; items are shown as delimited data.
 
@@ -78,7 +85,9 @@ def asked_for(
     """
     if found.errors.is_empty():
         return []
-    requests = [_request(attribute, found, dataset, k, n, shown, seed) for k in range(n)]
+    requests = [
+        replace(_request(attribute, found, dataset, k, n, shown, seed), max_tokens=max_tokens) for k in range(n)
+    ]
     return [_candidate(attribute, answer, llm.model) for answer in llm.generate(requests)]
 
 
@@ -142,7 +151,7 @@ def _request(
         + _TASK
     )
     messages = (Message("system", _SYSTEM), Message("user", content))
-    return Request(messages, max_tokens=500, temperature=0.8, seed=seed + k, schema=Proposal, purpose="refine")
+    return Request(messages, temperature=0.8, seed=seed + k, schema=Proposal, purpose="refine")
 
 
 def _candidate(attribute: Attribute, answer: Answer, by: str) -> Candidate:
