@@ -26,6 +26,7 @@ from palate.data.dataset import Dataset
 from palate.data.folder import read_labels
 from palate.data.splits import split_global_time
 from palate.evaluation.binary import auc, expected_calibration_error
+from palate.evaluation.calibration import fit_platt
 from palate.knowledge.annotate import annotate, item_text, questions
 from palate.knowledge.attributes import Attribute, load_attributes
 from palate.knowledge.blocks import item_blocks, side_by_side
@@ -34,7 +35,6 @@ from palate.knowledge.distil import Student, StudentConfig, distil
 from palate.knowledge.golden import MIN_POSITIVES, golden_from_tags, truth_matrix
 from palate.knowledge.golden_set import GoldenSplit
 from palate.knowledge.matrix import label_matrix
-from palate.knowledge.platt import fit_platt
 from palate.knowledge.promise import check_promise
 from palate.knowledge.recorded import read_recorded
 from palate.knowledge.route import Judge, RouteConfig, calibrate, route
@@ -139,7 +139,8 @@ def calibrated(scores: np.ndarray, truth: np.ndarray, rows: np.ndarray, dev: np.
     before, after = [], []
     for k in range(truth.shape[1]):
         on, off = rows & dev, rows & ~dev
-        curve = fit_platt(scores[on, k], truth[on, k])
+        known = on & ~np.isnan(scores[:, k]) & ~np.isnan(truth[:, k])
+        curve = fit_platt(scores[known, k], truth[known, k])
         before.append(expected_calibration_error(truth[off, k], scores[off, k]))
         after.append(expected_calibration_error(truth[off, k], curve(scores[off, k])))
     print(f"  calibration error {np.mean(before):.3f}, after Platt {np.mean(after):.3f}")
