@@ -16,8 +16,8 @@ SETTINGS = {"annotate": {"items": 16}, "recorded": {"folder": "answers", "model"
 
 
 def commands():
-    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "annotation.md").read_text(), re.M | re.S)
-    return [line for block in blocks for line in block.splitlines() if line.startswith("palate ")]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "docs" / "annotation.md").read_text(), re.M | re.S)
+    return [line for kind, block in blocks if not kind for line in block.splitlines() if line.startswith("palate ")]
 
 
 @pytest.fixture(scope="module")

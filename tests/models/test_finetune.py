@@ -38,7 +38,15 @@ def tiny(tmp_path_factory):
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", unk_token="<unk>")
     fast.chat_template = "{% for message in messages %}{{ message.content }} {% endfor %}"
     torch.manual_seed(0)
-    config = LlamaConfig(len(words), 32, 64, num_hidden_layers=2, num_attention_heads=4, eos_token_id=1, pad_token_id=1)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
     folder = tmp_path_factory.mktemp("tiny")
     LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)
