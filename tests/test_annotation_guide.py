@@ -1,5 +1,6 @@
 """docs/annotation.md: every command of the guide, in order, on a small project made from the bundled films."""
 
+import json
 import os
 import re
 import subprocess
@@ -22,10 +23,9 @@ def commands():
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, sample):
-    """The 150 films that people tagged and rated most, two attributes, people's tags as gold."""
+    """The 150 most-rated of the tagged films and two attributes; the recorded model plays the person who labels."""
     from palate.data.movielens import read_movielens, read_movielens_tags
-    from palate.knowledge.attributes import load_attributes
-    from palate.knowledge.golden import golden_from_tags
+    from palate.knowledge.golden_set import golden_split
 
     folder = tmp_path_factory.mktemp("guide") / "films"
     for name in ("attributes", "golden", "answers"):
@@ -44,11 +44,16 @@ def project(tmp_path_factory, sample):
     listed = yaml.safe_load((ROOT / "examples" / "movielens" / "attributes" / "moods.yaml").read_text())
     two = [entry for entry in listed if entry["name"] in ("quirky", "funny")]
     (folder / "attributes" / "moods.yaml").write_text(yaml.safe_dump(two, sort_keys=False))
-    gold = golden_from_tags(tags, load_attributes(folder / "attributes"))
-    gold.filter(pl.col("item_id").is_in(chosen)).write_csv(folder / "golden" / "tags.csv")
+    with (folder / "golden" / "reader.csv").open("w") as file:
+        file.write("item_id,attribute,rater,label\n")
+        for line in (folder / "answers" / "items.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            labels = ((name, int(row["scores"][name] >= 4)) for name in ("quirky", "funny"))
+            file.writelines(f"{row['item_id']},{name},reader,{label}\n" for name, label in labels)
+    golden_split(folder / "golden", salt="guide")
     data = {"items": "items.parquet", "events": "events.parquet"}
     (folder / "palate.yaml").write_text(yaml.safe_dump({"data": data, **SETTINGS}))
-    (folder / "proposals.yaml").write_text("- question: Is this film odd in a charming way?\n  why: plainer words\n")
+    (folder / "proposals.yaml").write_text("- question: Would people laugh at this film?\n  why: plainer words\n")
     return folder
 
 
