@@ -128,14 +128,16 @@ def test_an_ordinal_attribute_is_measured_on_its_scale():
     people["dark", "ben"][:30] = -1
     near, wild = person(0.1) + rng.uniform(-0.1, 0.1, N), rng.random(N)
     scores = {"near": np.clip(near, 0, 1)[:, None], "wild": wild[:, None], "odd": (near * 9 - 3)[:, None]}
-    report = agreement_report(golden_of(people), scores, [DARK], IDS)
+    scores["alike"] = scores["near"] * 0.5
+    report = agreement_report(golden_of(people), scores, [DARK], IDS, similarities=["alike"])
     part = report["attributes"][0]
     assert (part["level"], part["alpha"]["mean"] > 0.8) == ("ordinal", True)
     assert "15 rating(s) unsure" in part["skipped"]
     assert part["sources"]["near"]["test"]["passed"]
     assert not part["sources"]["wild"]["test"]["passed"]
-    assert part["sources"]["odd"]["skipped"] == ["no threshold, so no yes or no to compare with people's"]
-    assert part["prevalence"]["skipped"] == ["odd: gives no probabilities"]
+    for name in ("odd", "alike"):  # only rank
+        assert part["sources"][name]["skipped"] == ["gives no step of the scale to compare with people's"]
+    assert part["prevalence"]["skipped"] == ["odd: gives no probabilities", "alike: gives no probabilities"]
 
 
 def test_one_rater_is_said_and_what_can_be_measured_is():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,11 +55,13 @@ def agreement_report(
     attributes: Sequence[Attribute],
     item_ids: Sequence[str],
     terms: Terms | None = None,
+    similarities: Collection[str] = (),
 ) -> dict[str, Any]:
     """All figures and a verdict in words, as plain values for JSON (NaN where undefined).
 
     Args:
         scores: Source to [n_items, n_attributes], NaN where it said nothing.
+        similarities: Sources whose scores only rank, even where they lie in 0..1: no share, no step is read off them.
 
     Thresholds are chosen on dev; every other figure is taken on the held-out side, but prevalence, which no source
     is chosen by, on all judged items. `rows` are those of `palate.knowledge.golden.measure`.
@@ -74,11 +76,13 @@ def agreement_report(
         people = _ratings(golden.held_out, attribute.name, numbers)
         measured = {row.source: row for row in rows if row.attribute == attribute.name}
         said = {source: matrix[:, column].astype(np.float64) for source, matrix in scores.items()}
+        ranks = {source for source, score in said.items() if source in similarities or not _on_scale(score)}
         part = _about_people(attribute, people, dev[:, column], held_out[:, column])
         part["sources"] = {
-            source: _source(attribute, people, score, measured.get(source), terms) for source, score in said.items()
+            source: _source(attribute, people, score, measured.get(source), terms, source in ranks)
+            for source, score in said.items()
         }
-        part["prevalence"] = _prevalence(both[:, column], said, golden.random_items, numbers)
+        part["prevalence"] = _prevalence(both[:, column], said, ranks, golden.random_items, numbers)
         part["verdict"] = attribute_verdict(part)
         parts.append(part)
     rows_flat = [row.row() for row in rows]
@@ -141,20 +145,23 @@ def _about_people(attribute: Attribute, people: _People, dev: Array, held_out: A
     }
 
 
-def _source(attribute: Attribute, people: _People, score: Array, row: Agreement | None, terms: Terms) -> dict[str, Any]:
+def _source(
+    attribute: Attribute, people: _People, score: Array, row: Agreement | None, terms: Terms, ranks: bool
+) -> dict[str, Any]:
     """One source in a person's place; `skipped` says what is missing and why."""
     found: dict[str, Any] = {"measured": row and row.row(), "skipped": []}
-    own = score[people.items]
+    own, level = score[people.items], _level(attribute)
     spoke = ~np.isnan(own)
     if not spoke.any():
         found["skipped"].append(f"spoke of 0 of {len(own)} held-out items")
-    said = _decided(attribute, own, float("nan") if row is None else row.threshold)
+    said = _decided(attribute, own, float("nan") if row is None else row.threshold, ranks)
     if not people.several or not spoke.any():
         return found
     if np.isnan(said).all():
-        found["skipped"].append("no threshold, so no yes or no to compare with people's")
+        missing = "gives no step of the scale" if ranks and level == "ordinal" else "no threshold, so no yes or no"
+        found["skipped"].append(f"{missing} to compare with people's")
         return found
-    level, ratings = _level(attribute), people.ratings[:, spoke]
+    ratings = people.ratings[:, spoke]
     found["alpha_people"] = asdict(krippendorff_interval(ratings, level, RESAMPLES))
     found["alpha_with"] = asdict(krippendorff_interval(np.vstack([ratings, said[spoke]]), level, RESAMPLES))
     found["ceiling"] = asdict(against_others(_binary(people.ratings), _binary(said)))
@@ -176,7 +183,11 @@ def _too_few(counts: Mapping[str, int], needed: int) -> list[str]:
 
 
 def _prevalence(
-    truth: Array, said: Mapping[str, Array], random_items: frozenset[str] | None, numbers: Mapping[str, int]
+    truth: Array,
+    said: Mapping[str, Array],
+    ranks: Collection[str],
+    random_items: frozenset[str] | None,
+    numbers: Mapping[str, int],
 ) -> dict[str, Any]:
     """How many of all items have it: by people alone, and by each source with people's labels to correct it."""
     drawn = np.ones(len(truth), dtype=bool)
@@ -193,7 +204,7 @@ def _prevalence(
         known = ~np.isnan(score)
         if not known.all():
             skipped.append(f"{source}: spoke of {int(known.sum())} of {len(score)} items, not drawn at random")
-        elif score.min() < 0 or score.max() > 1:
+        elif source in ranks:
             skipped.append(f"{source}: gives no probabilities")
         else:
             corrected = prediction_powered_mean(truth[judged], score[judged], score[~judged])
@@ -205,14 +216,16 @@ def _level(attribute: Attribute) -> Level:
     return "nominal" if len(attribute.options) == 2 else "ordinal"
 
 
-def _decided(attribute: Attribute, score: Array, threshold: float) -> Array:
+def _on_scale(score: Array) -> bool:
+    known = score[~np.isnan(score)]
+    return not len(known) or bool(known.min() >= 0 and known.max() <= 1)
+
+
+def _decided(attribute: Attribute, score: Array, threshold: float, ranks: bool) -> Array:
     """A rating as people give it: yes or no at the threshold; the nearest step where there are more than two."""
     if _level(attribute) == "ordinal":
-        known = score[~np.isnan(score)]
-        if len(known) and (known.min() < 0 or known.max() > 1):
-            return np.full(len(score), np.nan)  # no values of the scale
         steps = len(attribute.options) - 1
-        return np.asarray(np.round(score * steps) / steps)
+        return np.full(len(score), np.nan) if ranks else np.asarray(np.round(score * steps) / steps)
     if np.isnan(threshold):
         return np.full(len(score), np.nan)
     return np.where(np.isnan(score), np.nan, (score >= threshold).astype(np.float64))

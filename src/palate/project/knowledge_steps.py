@@ -189,7 +189,8 @@ class KnowledgeSteps:
             scores = {name: label_matrix(pl.read_parquet(path), ids, names) for name, path in sources.items()}
             scores[ZERO_SHOT] = self._zero_shot(np.load(vectors.folder / "vectors.npy"))
             labels = Golden(golden.dev, golden.held_out("palate golden"), drawn)
-            report = agreement_report(labels, scores, project.attributes, ids, project.config.agreement)
+            terms = project.config.agreement
+            report = agreement_report(labels, scores, project.attributes, ids, terms, similarities=[ZERO_SHOT])
             (folder / "golden.json").write_text(json.dumps(report["rows"]))
             (folder / "agreement.json").write_text(json.dumps(report))
             skipped = [str(skip) for skip in golden.skipped]
@@ -202,6 +203,7 @@ class KnowledgeSteps:
             "attributes": project.attribute_facts,
             "random": None if drawn is None else sorted(drawn),
             "terms": project.config.agreement.model_dump(),
+            "similarities": [ZERO_SHOT],
         }
         return self.steps.run("golden", inputs, make)
 

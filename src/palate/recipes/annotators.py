@@ -30,6 +30,7 @@ from palate.knowledge.people_words import attributes_from_labels, golden_from_la
 from palate.knowledge.tables import Knowledge
 
 ITEMS, ATTRIBUTES = 400, 12
+ZERO_SHOT = "sentence vector, zero-shot"
 FIGURES = ("auc", "precision", "recall", "f1", "kappa")
 
 
@@ -59,7 +60,7 @@ def annotators(study: Study) -> Report:
     tables = _tables(study, labels, recorded, vectors)
     scores = {name: label_matrix(table, ids, names) for name, table in tables.items()}
     meant = study.encoder.encode([attribute.description or attribute.question for attribute in attributes])
-    scores["sentence vector, zero-shot"] = np.asarray(vectors @ meant.T, dtype=np.float32)
+    scores[ZERO_SHOT] = np.asarray(vectors @ meant.T, dtype=np.float32)
     unasked = np.ones(len(ids), dtype=bool)
     unasked[asked] = False
     for matrix in scores.values():
@@ -67,7 +68,7 @@ def annotators(study: Study) -> Report:
     side = GoldenSplit("annotators", 0.5)
     on_dev = pl.Series([side.is_dev(item_id) for item_id in gold["item_id"]], dtype=pl.Boolean)
     golden = Golden(gold.filter(on_dev), gold.filter(~on_dev))
-    found = agreement_report(golden, scores, attributes, ids)
+    found = agreement_report(golden, scores, attributes, ids, similarities=[ZERO_SHOT])
     return _report(found, len(asked), attributes, study.llm.spent.tokens_in + study.llm.spent.tokens_out)
 
 
