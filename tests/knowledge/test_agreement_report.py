@@ -69,7 +69,8 @@ def test_who_is_as_good_as_a_person_is_found(funny):
 
 def test_the_first_line_says_who_is_no_better_than_chance(funny):
     _, report = funny
-    assert report["verdict"].startswith("coin is no better than chance")
+    assert report["verdict"].startswith("coin is no better than chance (one by one, no better on 1 of 1 attributes).")
+    assert "rest cannot be measured: at most 0 yes of the 0 held-out items it spoke of." in report["verdict"]
     assert "good is as good as a person on 1 of 1 attributes (funny; stands in for 3 of 3" in report["verdict"]
     assert "poor is not shown to be as good as a person" in report["verdict"]
     line = report["attributes"][0]["verdict"]
@@ -167,7 +168,7 @@ def test_an_empty_dev_side_and_no_positives_are_said():
     assert np.isnan(funny["sources"]["good"]["measured"]["f1"])
     assert funny["sources"]["good"]["skipped"] == ["no threshold, so no yes or no to compare with people's"]
     assert "0 yes and 200 no held out, 5 of each are needed" in dark["skipped"]
-    assert dark["verdict"] == "dark: cannot be said: good (0 yes of 200 held out)."
+    assert dark["verdict"] == "dark: cannot be said: good (0 yes of the 200 held-out items it spoke of)."
 
 
 def test_nothing_at_all_is_a_report_too():

@@ -79,7 +79,8 @@ def agreement_report(
         ranks = {source for source, score in said.items() if source in similarities or not _on_scale(score)}
         part = _about_people(attribute, people, dev[:, column], held_out[:, column])
         part["sources"] = {
-            source: _source(attribute, people, score, measured.get(source), terms, source in ranks)
+            source: _heard(held_out[:, column], score)
+            | _source(attribute, people, score, measured.get(source), terms, source in ranks)
             for source, score in said.items()
         }
         part["prevalence"] = _prevalence(both[:, column], said, ranks, golden.random_items, numbers)
@@ -143,6 +144,12 @@ def _about_people(attribute: Attribute, people: _People, dev: Array, held_out: A
         "alpha": alpha and asdict(alpha),
         "skipped": skipped,
     }
+
+
+def _heard(held_out: Array, score: Array) -> dict[str, Any]:
+    """Of the judged held-out items, how many a source spoke of, and how many of those are yes."""
+    heard = held_out[~np.isnan(held_out) & ~np.isnan(score)]
+    return {"heard": len(heard), "heard_yes": int(heard.sum())}
 
 
 def _source(

@@ -34,10 +34,9 @@ def attribute_verdict(part: Part) -> str:
         found = [f"{name} ({figures(source)})" for name, source in part["sources"].items() if standing(source) == state]
         if found:
             said.append(f"{words}: {', '.join(found)}")
-    unknown = [name for name, source in part["sources"].items() if standing(source) == UNKNOWN]
+    unknown = [f"{name} ({_heard(s)})" for name, s in part["sources"].items() if standing(s) == UNKNOWN]
     if unknown:
-        few = f"{part['positives']} yes of {part['items']} held out"
-        said.append(f"cannot be said: {', '.join(unknown)} ({few})")
+        said.append(f"cannot be said: {', '.join(unknown)}")
     return f"{part['attribute']}: {'; '.join(said) or 'no source of labels'}."
 
 
@@ -47,9 +46,10 @@ def overall_verdict(parts: Sequence[Part], rows: Sequence[Part]) -> str:
     if not sources:
         return "There is no source of labels to measure."
     chance = [line for line in (_chance(source, parts, rows) for source in sources) if line]
+    silent = [name for name in sources if set(_states(name, parts).values()) == {UNKNOWN}]
     known = [(source, _tested(source, parts)) for source in sources]
     tested = [line for _, line in known if line]
-    said = [*chance, *tested]
+    said = [*chance, *(f"{name} cannot be measured: {_most_heard(name, parts)}." for name in silent), *tested]
     if not tested:
         said.append("Whether any source is as good as a person cannot be said: " + _why_not(parts) + ".")
     return " ".join(said)
@@ -63,9 +63,9 @@ def _chance(source: str, parts: Sequence[Part], rows: Sequence[Part]) -> str:
         return ""
     mean = next((row for row in rows if row["attribute"] == "all" and row["source"] == source), None)
     if len(at_chance) == len(measured) or (mean and not mean["auc_low"] > 0.5):
-        figure = f" (mean AUC {_figure(mean, 'auc')})" if mean else ""
-        on = "" if len(at_chance) == len(measured) else f", alone on {len(at_chance)} of {len(measured)} attributes"
-        return f"{source} is no better than chance{figure}{on}."
+        figure = f"mean AUC {_figure(mean, 'auc')}; " if mean else ""
+        one_by_one = f"one by one, no better on {len(at_chance)} of {len(measured)} attributes"
+        return f"{source} is no better than chance ({figure}{one_by_one})."
     return f"{source} is no better than chance on {len(at_chance)} of {len(measured)} attributes ({_names(at_chance)})."
 
 
@@ -106,6 +106,15 @@ def _against_people(source: Part) -> str:
     lead, people = ceiling["f1_lead"], ceiling["people_f1"]["mean"]
     sign = f"{lead['mean']:+.2f} [{lead['low']:+.2f}, {lead['high']:+.2f}]"
     return f"{wins}, {near}, F1 {sign} to their {people:.2f}"
+
+
+def _heard(source: Part) -> str:
+    return f"{source['heard_yes']} yes of the {source['heard']} held-out items it spoke of"
+
+
+def _most_heard(name: str, parts: Sequence[Part]) -> str:
+    found = [part["sources"][name] for part in parts if name in part["sources"]]
+    return "at most " + _heard(max(found, key=lambda source: int(source["heard_yes"])))
 
 
 def _auc(source: Part) -> str:
