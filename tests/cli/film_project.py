@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import yaml
 
-from palate.cli.main import run
 from palate.knowledge.golden_set import golden_split
 from palate.llm.request import Answer, Bound, Request, Work
 
@@ -72,19 +70,11 @@ MOODS = """# What we ask.
 
 
 @pytest.fixture
-def palate(monkeypatch, capsys):
+def palate(palate, monkeypatch):
     monkeypatch.setattr("palate.project.project.LlamaEngine", FilmEngine)
     monkeypatch.setattr("palate.project.project.MiniLMEncoder", WordEncoder)
     monkeypatch.setattr(FilmEngine, "asked", [])
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["palate", "annotate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            run()
-        said = capsys.readouterr()
-        return caught.value.code or 0, said.out, said.err
-
-    return call
+    return lambda *arguments: palate("annotate", *arguments)
 
 
 @pytest.fixture

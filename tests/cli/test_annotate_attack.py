@@ -6,22 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from palate.cli.main import run
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "project"))
 from tiny_project import StandIn, make_project
-
-
-@pytest.fixture
-def palate(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["palate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            run()
-        said = capsys.readouterr()
-        return caught.value.code or 0, said.out, said.err
-
-    return call
 
 
 @pytest.fixture

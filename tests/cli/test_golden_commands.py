@@ -2,26 +2,12 @@
 
 import csv
 import json
-import sys
 
 import polars as pl
 import pytest
 import yaml
 
-from palate.cli.main import run
 from palate.knowledge.rater_labels import Label, RaterLabels
-
-
-@pytest.fixture
-def palate(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["palate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            run()
-        said = capsys.readouterr()
-        return caught.value.code or 0, said.out, said.err
-
-    return call
 
 
 @pytest.fixture

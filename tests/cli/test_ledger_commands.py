@@ -2,28 +2,17 @@
 
 import json
 import sqlite3
-import sys
 
 import polars as pl
 import pytest
 
-from palate.cli.main import run
 from palate.llm.ledger import Ledger
 from palate.llm.request import Answer, Message, Request
 
 
-@pytest.fixture
-def palate(monkeypatch, capsys, tmp_path):
+@pytest.fixture(autouse=True)
+def here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["palate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            run()
-        said = capsys.readouterr()
-        return caught.value.code or 0, said.out, said.err
-
-    return call
 
 
 @pytest.fixture

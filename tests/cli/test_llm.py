@@ -11,23 +11,12 @@ from pathlib import Path
 import pytest
 from chat_server import serving
 
-from palate.cli.main import run
-
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
 
-@pytest.fixture
-def palate(monkeypatch, capsys, tmp_path):
+@pytest.fixture(autouse=True)
+def here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["palate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            run()
-        said = capsys.readouterr()
-        return caught.value.code or 0, said.out, said.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -2,28 +2,13 @@
 
 import json
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from palate.cli.main import run
-
 ITEMS = "item_id,title,text,categories\n1,One,about one,a\n2,Two,about two,b\n"
 EVENTS = "user_id,item_id,timestamp\nu,1,1600000000\nu,2,1600000100\n"
-
-
-@pytest.fixture
-def palate(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["palate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            run()
-        said = capsys.readouterr()
-        return caught.value.code or 0, said.out, said.err
-
-    return call
 
 
 @pytest.fixture

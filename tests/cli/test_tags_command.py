@@ -1,29 +1,15 @@
 """`palate tags` in a project: what it writes, what it keeps, what it says when it cannot."""
 
 import json
-import sys
 
 import numpy as np
 import polars as pl
 import pytest
 import yaml
 
-from palate.cli.main import run
 from palate.knowledge.handbook import read_handbook
 
 WORDS = ("sea", "war", "love", "space", "crime", "farm", "music", "ghost")
-
-
-@pytest.fixture
-def palate(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["palate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            run()
-        said = capsys.readouterr()
-        return caught.value.code or 0, said.out, said.err
-
-    return call
 
 
 @pytest.fixture

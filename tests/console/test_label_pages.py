@@ -11,7 +11,6 @@ from fastapi.testclient import TestClient
 from label_desk import PNG, make_desk
 
 from palate.console.label_pages import create_label_app
-from palate.knowledge import rater_labels
 from palate.knowledge.rater_labels import RaterLabels
 
 HERE = "http://127.0.0.1"
@@ -115,7 +114,7 @@ def test_a_full_disk_is_said_and_the_label_is_not_shown_as_saved(client, headers
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(rater_labels.os, "fsync", full)
+    monkeypatch.setattr("palate.data.whole_file.os.fsync", full)
     answer = client.post("/console/label/save", json=said(), headers=headers)
     assert answer.status_code == 500
     assert "could not be written" in answer.json()["what"]

@@ -139,5 +139,6 @@ def test_a_tree_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     tree = build_tree(unit_vectors(64, 4), np.ones(64), TreeConfig(branching=(4, 4)))
+    (tmp_path / "file").write_text("no folder")
     with pytest.raises(StorageError, match="could not be written"):
-        save_tree(tree, tmp_path / "absent" / "tree.json")
+        save_tree(tree, tmp_path / "file" / "tree.json")

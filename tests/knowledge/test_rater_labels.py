@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate.errors import InputError, StorageError
-from palate.knowledge import rater_labels
 from palate.knowledge.attributes import Attribute
 from palate.knowledge.golden_set import read_golden_set
 from palate.knowledge.rater_labels import ConflictError, Label, RaterLabels, file_stem, rater_name
@@ -82,7 +81,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(rater_labels.os, "fsync", full)
+    monkeypatch.setattr("palate.data.whole_file.os.fsync", full)
     with pytest.raises(StorageError, match="could not be written"):
         mine.say(said("2"), None)
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from palate.errors import InputError
 from palate.knowledge.route import RouteConfig
 from palate.project.progress import Bars
 from palate.project.project import Project
-from palate.project.routing import Routing, write_queue
+from palate.project.routing import Routing
 from palate.project.run import Run
 
 
@@ -45,8 +45,8 @@ def test_where_labels_are_too_few_all_is_left_to_people_and_said(run):
     assert {silence.attribute for silence in routing.silences} == {"calm", "loud"}
     rows = routing.queue(limit=1000)
     assert len(rows) == 2 * 20
-    assert not {row["item_id"] for row in rows} & run.project.golden.judged
-    assert {row["why"] for row in rows} == {"no judge may answer calm", "no judge may answer loud"}
+    assert not {row.item_id for row in rows} & run.project.golden.judged
+    assert {row.why for row in rows} == {"no judge may answer calm", "no judge may answer loud"}
     assert {row["stage"]: row["answered"] for row in routing.stages() if row["attribute"] == "all"}["people"] == 160
     assert not run.project.golden.reads()  # held-out labels stay closed
 
@@ -94,23 +94,3 @@ def test_an_empty_dev_side_is_an_error_that_counts(run, tmp_path):
     finally:
         fresh.close()
         (tmp_path / "kept").replace(run.project.folder / "golden" / "split.json")
-
-
-def test_a_queue_grows_by_what_is_new(tmp_path):
-    path = tmp_path / "queue.jsonl"
-    rows = [{"item_id": str(n), "attribute": "a", "why": "unsure"} for n in range(3)]
-    assert write_queue(path, rows[:2]) == 2
-    path.write_text(path.read_text() + json.dumps({"item_id": "9", "attribute": "b", "why": "x", "more": 1}) + "\n")
-    assert write_queue(path, rows) == 1
-    kept = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [row["item_id"] for row in kept] == ["0", "1", "9", "2"]
-    assert kept[2]["more"] == 1
-    assert not list(tmp_path.glob(".queue*"))
-
-
-def test_a_damaged_queue_is_named_and_left(tmp_path):
-    path = tmp_path / "queue.jsonl"
-    path.write_text('{"item_id": "1", "attribute": "a"}\n{"item')
-    with pytest.raises(InputError, match=r"queue.jsonl, line 2"):
-        write_queue(path, [])
-    assert path.read_text().endswith('{"item')

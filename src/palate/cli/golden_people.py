@@ -14,11 +14,11 @@ from rich.table import Table
 
 from palate.cli.options import JsonOption, ProjectOption
 from palate.cli.serving import PortOption, check_port
+from palate.data.whole_file import replace_file
 from palate.errors import InputError, printable
 from palate.knowledge.golden_files import FORMATS, import_labels, label_studio_config
 from palate.knowledge.golden_queue import QUEUE
 from palate.knowledge.golden_sample import MEANING, MIX, sample_table
-from palate.knowledge.rater_labels import replace_file
 from palate.project.golden_work import exported, golden_folder, queue_more, queue_to_label
 from palate.project.project import Project
 

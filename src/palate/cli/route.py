@@ -14,7 +14,8 @@ from rich.table import Table
 
 from palate.cli.options import JsonOption, ProjectOption, open_run
 from palate.errors import InputError, printable
-from palate.project.routing import Routing, write_queue
+from palate.knowledge.golden_queue import extend_queue
+from palate.project.routing import Routing
 
 AlphaOption = Annotated[float | None, typer.Option(help="The promised error; by default route.alpha.")]
 DeltaOption = Annotated[float | None, typer.Option(help="The chance of a broken promise; by default route.delta.")]
@@ -56,14 +57,14 @@ def route(
             if share is not None and not 0 < share < 1:
                 raise InputError("A share must lie between 0 and 1.", where=f"--{name}", got=share)
         routing = Routing(run, run.project.config.route.model_copy(update=given))
-        path = run.project.path(run.project.config.golden) / "queue.jsonl"
+        golden = run.project.path(run.project.config.golden)
         answer: dict[str, Any] = {
             "promise": routing.config.model_dump(),
             "skipped": [str(skip) for skip in run.project.golden.skipped],
             "silent": [vars(silence) for silence in routing.silences],
             "stages": routing.stages(),
             "answers": str(routing.keep()),
-            "queued": write_queue(path, routing.queue(queue)) if queue else 0,
+            "queued": extend_queue(golden, routing.queue(queue)) if queue else 0,
             "curve": routing.curve(),
             "check": routing.check(check) if check else [],
             "costs": routing.costs() if cost else [],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import FloatArray, IntArray
+from palate.data.whole_file import replace_file
 from palate.errors import InputError, StorageError
 from palate.interests.balance import split_balanced
 
@@ -164,16 +164,7 @@ def save_tree(tree: InterestTree, path: Path) -> None:
         StorageError: if it cannot be written.
     """
     content = {"format": FORMAT, "nodes": [asdict(node) for node in tree.nodes], "order": tree.order.tolist()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError("The interest tree could not be written", where=str(path), got=error) from error
+    replace_file(path, json.dumps(content, ensure_ascii=False), "The interest tree")
 
 
 def load_tree(path: Path) -> InterestTree:

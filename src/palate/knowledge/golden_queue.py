@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from palate.data.whole_file import replace_file
 from palate.errors import InputError
-from palate.knowledge.rater_labels import replace_file
 
 QUEUE = "queue.jsonl"  # no .csv: those are labels
 
@@ -45,16 +45,24 @@ def read_queue(folder: Path) -> list[Pick]:
         try:
             picks.append(Pick(**json.loads(line)))
         except (ValueError, TypeError) as error:
-            raise InputError("A line of the queue is damaged.", where=f"{path}, line {number}", got=error) from error
+            where = f"{path}, line {number}"
+            raise InputError("A line of the queue is damaged.", where=where, got=error, hint="Remove it.") from error
     return picks
 
 
-def extend_queue(folder: Path, picks: Sequence[Pick]) -> Path:
-    """Put `picks` behind the queue."""
-    lines = [json.dumps(asdict(pick)) for pick in (*read_queue(folder), *picks)]
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / QUEUE, "".join(f"{line}\n" for line in lines).encode())
-    return folder / QUEUE
+def extend_queue(folder: Path, picks: Sequence[Pick]) -> int:
+    """Put `picks` behind the queue, but for those whose item and attribute stand there. Returns how many were put.
+
+    Raises:
+        InputError: The queue is damaged; it is left as it is.
+        StorageError: It cannot be written; the old one is left.
+    """
+    queue = read_queue(folder)
+    there = {(pick.item_id, pick.attribute) for pick in queue}
+    new = [pick for pick in picks if (pick.item_id, pick.attribute) not in there]
+    lines = "".join(f"{json.dumps(asdict(pick))}\n" for pick in (*queue, *new))
+    replace_file(folder / QUEUE, lines, "The queue of items to label")
+    return len(new)
 
 
 def random_part(folder: Path) -> frozenset[str] | None:

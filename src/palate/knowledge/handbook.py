@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate.data.dataset import Dataset
-from palate.errors import InputError, StorageError
+from palate.data.whole_file import replace_file
+from palate.errors import InputError
 from palate.evaluation.discovery import false_discovery_q
 from palate.knowledge.attributes import read_yaml, validation_error
 from palate.knowledge.canonical import canonical_tags
@@ -155,16 +155,7 @@ def write_handbook(handbook: Handbook, path: Path) -> None:
     facts = handbook.model_dump(mode="json", exclude_none=True)
     text = "# What people's clicks tell apart. Edit freely: names and values are what the LLM is shown.\n"
     text += yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=110)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError("The handbook could not be written.", where=str(path), got=error) from error
+    replace_file(path, text, "The handbook")
 
 
 def read_handbook(path: Path) -> Handbook:

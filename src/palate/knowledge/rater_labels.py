@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from palate.data.whole_file import replace_file
 from palate.errors import InputError, PalateError, StorageError, printable
 from palate.knowledge.golden_set import COLUMNS, OPTIONAL
 
@@ -168,30 +168,6 @@ def file_stem(rater: str) -> str:
     if slug == rater:
         return slug
     return f"{slug or 'rater'}-{hashlib.sha256(rater.encode()).hexdigest()[:8]}"
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write `path` whole: it holds the old content or the new, on the disk when this returns.
-
-    Raises:
-        StorageError: It could not be written; nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the name, too
-        finally:
-            os.close(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        hint = "Free some space, or look at who may write there; then say it again."
-        raise StorageError("The file could not be written.", where=str(path), got=error, hint=hint) from error
 
 
 def now() -> str:

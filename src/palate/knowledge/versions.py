@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from palate.data.whole_file import replace_file
 from palate.errors import InputError, StorageError
 from palate.knowledge.attributes import Attribute
 from palate.knowledge.rewording import reworded
@@ -131,32 +132,10 @@ class History:
             path, text = self.path(name).with_suffix(".proposal.yaml"), _proposal(name, chosen)
         else:
             path, text = found
-        write_text(path, text)
+        replace_file(path, text)
         if found is not None:
             self.add(name, chosen.model_copy(update={"fate": "applied", "at": ""}))
         return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write atomically, keeping the file's mode: it is there whole, as it was or as it is to be.
-
-    Raises:
-        StorageError: It cannot be written.
-    """
-    path = path.resolve()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            temporary.chmod(path.stat().st_mode & 0o7777)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError("A file could not be written.", where=str(path), got=error) from error
 
 
 def _lasting(version: Version) -> Version:

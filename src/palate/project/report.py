@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any
 from markupsafe import Markup
 
 from palate.console.words import environment, plain
-from palate.errors import StorageError
+from palate.data.whole_file import replace_file
 from palate.project.report_summary import summary
 from palate.project.report_view import view
 
 __all__ = ["page", "rendered", "summary", "write_pages", "write_report"]
 
+_HINT = "Free some space or choose another folder, then run again: nothing is computed twice."
 ECHARTS = "echarts-6.1.0.min.js"
 
 
@@ -49,8 +49,8 @@ def write_pages(target: Path, data: Any, html: str) -> None:
         StorageError: Where a file cannot be written.
     """
     text = json.dumps(plain(data), ensure_ascii=False, indent=1, allow_nan=False)
-    _write(target / "report.json", text + "\n")
-    _write(target / "report.html", html)
+    replace_file(target / "report.json", text + "\n", "The report", _HINT)
+    replace_file(target / "report.html", html.encode(errors="replace"), "The report", _HINT)
 
 
 def _static() -> dict[str, Any]:
@@ -61,22 +61,3 @@ def _static() -> dict[str, Any]:
         "echarts": Markup((folder / "vendor" / ECHARTS).read_text(encoding="utf-8")),
         "echarts_version": ECHARTS.removeprefix("echarts-").removesuffix(".min.js"),
     }
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            "The report could not be written.",
-            where=str(path),
-            got=error.strerror or error,
-            hint="Free some space or choose another folder, then run again: nothing is computed twice.",
-        ) from error

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +10,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from palate.errors import InputError, StorageError
+from palate.errors import InputError
 from palate.knowledge import cost
 from palate.knowledge.annotate import item_text, questions
 from palate.knowledge.blocks import item_blocks, side_by_side
 from palate.knowledge.golden import truth_matrix
+from palate.knowledge.golden_queue import Pick
 from palate.knowledge.matrix import label_matrix
 from palate.knowledge.promise import check_promise, cost_curve
 from palate.knowledge.route import PEOPLE, Judge, RouteConfig, calibrate, route, stage_rows
@@ -130,18 +128,18 @@ class Routing:
         write_parquet(in_schema("label", rows.with_columns(source=pl.lit("route"))), path)
         return path
 
-    def queue(self, limit: int) -> list[dict[str, str]]:
+    def queue(self, limit: int) -> list[Pick]:
         """Labels that only people may give, of the items most met first; those they gave already are left out."""
         dataset, labelled = self.project.dataset, self.project.golden.judged
         open_ = (self.routed.takes == PEOPLE) & (self.routed.waits < 0)
         open_[[item_id in labelled for item_id in dataset.item_ids]] = False
-        found: list[dict[str, str]] = []
+        found: list[Pick] = []
         for item in np.argsort(-dataset.item_counts, kind="stable"):
             for column in np.flatnonzero(open_[item]):
                 if len(found) == limit:
                     return found
-                row = {"item_id": dataset.item_ids[item], "attribute": self.names[column]}
-                found.append({**row, "why": self._why(int(item), int(column))})
+                why = self._why(int(item), int(column))
+                found.append(Pick(dataset.item_ids[item], why, attribute=self.names[column]))
         return found
 
     def _why(self, item: int, column: int) -> str:
@@ -175,33 +173,3 @@ class Routing:
         )
         known = self.project.prices(model) if model in prices else None
         return cost.Way(model, tokens_in=read, tokens_out=float(len(self.names)), prices=known, basis=basis)
-
-
-def write_queue(path: Path, rows: Sequence[dict[str, str]]) -> int:
-    """Add rows to a JSONL queue, but those whose item and attribute stand there already. Returns how many were added.
-
-    Raises:
-        InputError: The file there is no such queue; it is left as it is.
-        StorageError: It cannot be written; the old one is left.
-    """
-    kept = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    there = set()
-    for number, line in enumerate(kept, start=1):
-        try:
-            row = json.loads(line)
-            there.add((row["item_id"], row["attribute"]))
-        except (ValueError, KeyError, TypeError) as error:
-            where = f"{path}, line {number}"
-            raise InputError("A line of the queue is damaged.", where=where, got=line, hint="Remove it.") from error
-    new = [row for row in rows if (row["item_id"], row["attribute"]) not in there]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in [*kept, *(json.dumps(row) for row in new)])
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError("The queue could not be written.", where=str(path), got=error) from error
-    return len(new)
