@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from palate.errors import StorageError
@@ -38,6 +39,7 @@ def replace_file(path: Path, content: str | bytes, what: str = "The file", hint:
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where not even the folder is one, there is nothing to take away
+            temporary.unlink()
         got = error.strerror or error
         raise StorageError(f"{what} could not be written.", where=str(path), got=got, hint=hint) from error
