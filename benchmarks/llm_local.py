@@ -7,7 +7,9 @@ the question last) with one more line in the instructions, which says how JSON i
 in-process server's OpenAI endpoint for one chat completion with JSON output ({"label": ...}, an enum schema, greedy)
 per item and attribute:
 - "stateless": each reads its whole prompt (`cache_prompt` off), as against a server that others use in between;
-- "cached": with llama.cpp's own prompt cache, its default, and one caller: it reuses what the last prompt shared.
+- "cached": with llama.cpp's own prompt cache, its default, and one caller: it reuses what the last prompt shared;
+- "spelled": as "cached", but held to the letters `{"label": "<option>"}`. A JSON Schema leaves it open where blanks
+  stand, and this model's answer hangs on that: labels are compared with those of the same spelling.
 Ours reads the probabilities of the options off the tokens, what the questions about an item share being read once:
 - "palate": at the place where the JSON has its label, after the forced beginning of the answer `{"label": "`;
 - "palate, plain": the prompts as `palate annotate` sends them, with no JSON in them.
@@ -62,19 +64,35 @@ def ours(engine: LlamaEngine, requests: list[Request]) -> list[str]:
 
 
 def completions(engine: LlamaEngine, requests: list[Request], cache: bool) -> list[str]:
+    return _asked(engine, requests, lambda request: {"cache_prompt": cache, "response_format": _schema(request)})
+
+
+def spelled(engine: LlamaEngine, requests: list[Request]) -> list[str]:
+    return _asked(engine, requests, lambda request: {"cache_prompt": True, "grammar": _grammar(request)})
+
+
+def _asked(engine: LlamaEngine, requests: list[Request], held: Callable[[Request], dict[str, object]]) -> list[str]:
     with httpx.Client(base_url=engine.address, timeout=120, trust_env=False) as http:
-        return [_completion(http, request, cache) for request in requests]
+        return [_completion(http, request, held(request)) for request in requests]
 
 
-def _completion(http: httpx.Client, request: Request, cache: bool) -> str:
+def _schema(request: Request) -> dict[str, object]:
     label = {"type": "string", "enum": list(request.options or ())}
     schema = {"type": "object", "properties": {"label": label}, "required": ["label"], "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
+def _grammar(request: Request) -> str:
+    said = " | ".join(json.dumps(json.dumps({"label": option})) for option in request.options or ())
+    return f"root ::= {said}"
+
+
+def _completion(http: httpx.Client, request: Request, held: dict[str, object]) -> str:
     body = {
         "messages": [{"role": message.role, "content": message.text} for message in request.messages],
         "max_tokens": 64,
         "temperature": 0,
-        "cache_prompt": cache,
-        "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
+        **held,
     }
     reply = http.post("/v1/chat/completions", json=body).raise_for_status().json()
     return str(json.loads(reply["choices"][0]["message"]["content"])["label"])
@@ -101,12 +119,13 @@ def main() -> None:
         "palate, plain": lambda: ours(engine, plain),
         "stateless": lambda: completions(engine, asked, cache=False),
         "cached": lambda: completions(engine, asked, cache=True),
+        "spelled": lambda: spelled(engine, asked),
     }
     done = {name: measured(name, work, len(plain)) for name, work in runs.items()}
     engine.close()
     found: dict[str, object] = {name: row for name, (row, _) in done.items()}
     for mine in ("palate", "palate, plain"):
-        for theirs in ("stateless", "cached"):
+        for theirs in ("stateless", "cached", "spelled"):
             (a, said), (b, told) = done[mine], done[theirs]
             ratios = {f"{kind}_ratio": b[kind] / a[kind] for kind in ("seconds", "processor_seconds")}
             equal = sum(x == y for x, y in zip(said, told, strict=True)) / len(plain)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from palate.data.check import check_files, check_tables
@@ -125,6 +125,7 @@ def test_tables_in_memory():
     junk=st.one_of(st.binary(max_size=6), st.sampled_from([b'"', b",", b"\n", b"\xff", b"\x00", b"\r"])),
     suffix=st.sampled_from(["csv", "tsv", "jsonl", "parquet", "inter", "csv.gz"]),
 )
+@example(cut=37, junk=b"E", suffix="csv")  # a time of 1E589716801
 def test_any_damage_is_an_input_error_or_a_whole_table(tmp_path: Path, cut: int, junk: bytes, suffix: str):
     """Bytes changed anywhere: either every row comes out, or one InputError; never another exception."""
     data = GOOD.replace(",", "\t" if suffix in ("tsv", "inter") else ",").encode()

@@ -190,7 +190,8 @@ def _counted(series: pl.Series) -> pl.Series:
     if series.dtype.is_nested() or series.dtype == pl.Boolean:
         return pl.Series(series.name, [None] * len(series), dtype=TIMESTAMP)
     exact = series.cast(pl.Int64, strict=False)
-    numbers = series.cast(pl.Float64, strict=False).fill_nan(None)
+    numbers = series.cast(pl.Float64, strict=False)
+    numbers = numbers.set(~numbers.is_finite().fill_null(False), None)  # "1e999" is infinite
     median = numbers.abs().median()
     factor = next(f for limit, f in _UNITS if not isinstance(median, float) or median < limit)
     within = (numbers.abs() * factor <= _LATEST).fill_null(False)

@@ -330,11 +330,19 @@ class _Run:
             for file in temporary.iterdir():
                 if file.name not in ("adapter_config.json", "adapter_model.safetensors"):
                     file.unlink()  # a model card of blanks
+            _in_order(temporary / "adapter_config.json")
             shutil.rmtree(target, ignore_errors=True)
             temporary.replace(target)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise StorageError("The adapter cannot be written.", where=str(target), got=error) from error
+
+
+def _in_order(config: Path) -> None:
+    """peft writes sets in whatever order they have: the same adapter must have the same hash in every process."""
+    facts = json.loads(config.read_text())
+    facts["target_modules"] = sorted(facts["target_modules"])
+    config.write_text(json.dumps(facts, indent=1, sort_keys=True))
 
 
 def _with_adapter(network: Any, config: FinetuneConfig) -> Any:

@@ -37,11 +37,10 @@ def tagllm(study: Study) -> Report:
     sources = work.sources()
     controlled = _with_controls(sources)
     shared, cold = _sharing(work, controlled), _cold(work, sources)
+    forms = [{"source": name, **form(tags), "tokens": work.spent.get(name)} for name, tags in sources.items()]
     tables = [
         ReportTable("Handbook", _handbook(work), "information: bits that sharing tells of clicked or matched; q: FDR"),
-        ReportTable(
-            "Form of the tags", [{"source": n, **form(t), "tokens": work.spent.get(n)} for n, t in sources.items()]
-        ),
+        ReportTable("Form of the tags", forms),
         ReportTable("Future clicks that share a tag with the history", shared, "matched: as popular, same category"),
         ReportTable("Precision on people's tags", _precision(work, controlled), "a missing tag is no 'no'"),
         ReportTable(f"Cold items, NDCG@{_N}", cold, "added: paired difference to the same signal without the tags"),
@@ -56,9 +55,9 @@ def tagllm(study: Study) -> Report:
 
 
 def _with_controls(sources: dict[str, TagSet]) -> dict[str, TagSet]:
-    strongest = [name for name in ("guided LLM", "recorded model") if name in sources]
-    controls = [made for name in strongest for made in (sources[name].permuted(), sources[name].noise())]
-    return sources | {control.source: control for control in controls}
+    """Each LLM source's tags on other items and at random from its vocabulary."""
+    own = [found for name, found in sources.items() if name in LLM_SOURCES]
+    return sources | {control.source: control for found in own for control in (found.permuted(), found.noise())}
 
 
 def _handbook(work: TagStudy) -> list[Row]:
@@ -76,12 +75,8 @@ def _sharing(work: TagStudy, sources: dict[str, TagSet]) -> list[Row]:
         work.notes.append("No held-out click has a history among the measured items: sharing cannot be measured.")
         return []
     pairs = pairs.part(work.sample(len(pairs)))
-    rows = []
-    for name, tags in sources.items():
-        found = sharing(tags, pairs)
-        figures = {what: getattr(found, what) for what in ("clicked", "matched", "lift", "nearer")}
-        rows.append({"source": name, "pairs": len(pairs)} | _flat(figures))
-    return rows
+    found = {name: vars(sharing(tags, pairs)) for name, tags in sources.items()}
+    return [{"source": name, "pairs": len(pairs)} | _flat(figures) for name, figures in found.items()]
 
 
 def _precision(work: TagStudy, sources: dict[str, TagSet]) -> list[Row]:
@@ -101,8 +96,8 @@ def _cold(work: TagStudy, sources: dict[str, TagSet]) -> list[Row]:
     words = mine_terms(item_documents(work.dataset, categories=False), 2, 0.5, 20_000).weighed()
     base = {VECTORS: gram(work.study.encoder.encode(texts)), TFIDF: gram(words[work.items])}
     tags = {name: found.gram() for name, found in sources.items()}
-    if "recorded model" in sources:
-        tags |= {"recorded model, permuted": sources["recorded model"].permuted().gram()}
+    controls = [found.permuted() for name, found in sources.items() if name in LLM_SOURCES]
+    tags |= {control.source: control.gram() for control in controls}
     rows, users = [], cold.users
     judged = {name: cold.judge(signal) for name, signal in (base | tags).items()}
     for name, (_, gains, hits) in judged.items():
@@ -119,11 +114,8 @@ def _cold(work: TagStudy, sources: dict[str, TagSet]) -> list[Row]:
 
 
 def _flat(figures: dict[str, Interval]) -> Row:
-    return {
-        f"{name}{end}": v
-        for name, i in figures.items()
-        for end, v in (("", i.mean), ("_low", i.low), ("_high", i.high))
-    }
+    ends = {"": "mean", "_low": "low", "_high": "high"}
+    return {f"{name}{end}": getattr(i, which) for name, i in figures.items() for end, which in ends.items()}
 
 
 def _on_sharing(rows: list[Row]) -> list[str]:
@@ -138,14 +130,16 @@ def _on_sharing(rows: list[Row]) -> list[str]:
 
 
 def _on_cold(rows: list[Row]) -> list[str]:
-    found = {row["signal"]: row for row in rows}
-    said = []
+    """Tags add what they add beyond tags on the wrong items: intervals over users do not know the luck of items."""
+    found, said = {row["signal"]: row for row in rows}, []
     for beside in (VECTORS, TFIDF):
+        wrong = (f"{beside} + {name}, permuted" for name in LLM_SOURCES)
+        chance = max([0.0, *(found[name]["added"] for name in wrong if name in found)])
         for name in (name for name in LLM_SOURCES if f"{beside} + {name}" in found):
             row = found[f"{beside} + {name}"]
-            what = "add to" if row["added_low"] > 0 else "harm" if row["added_high"] < 0 else "add nothing to"
+            what = "add to" if row["added_low"] > chance else "harm" if row["added_high"] < 0 else "add nothing to"
             share = f"{row['added']:+.4f} [{row['added_low']:+.4f}, {row['added_high']:+.4f}]"
-            said.append(f"Cold items: tags of {name} {what} {beside}: NDCG@{_N} {share}.")
+            said.append(f"Cold items: tags of {name} {what} {beside}: NDCG@{_N} {share}, wrong tags {chance:+.4f}.")
     return sorted(said, key=lambda line: " add to " in line)
 
 
