@@ -31,8 +31,9 @@ demo: setup
 serve: setup
 	$(BIN)/palate demo palate-demo --serve
 
+# Two files at a time, each on a core of its own (tests/conftest.py).
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup
 	$(BIN)/python -m pytest -m "not slow"
