@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.data.dataset import FloatArray, IntArray
-from palate.interests.meetings import Meetings
+from palate.interests.meetings import Flags, Meetings
 from palate.interests.next_interest import without_own
 from palate.interests.tree import InterestTree
 
@@ -62,21 +62,25 @@ class TreeBandit:
         self.contexts = contexts.astype(np.float64)
         self.first = tree.at_level(level)[0].node
         below = [node.node for node in tree.nodes if 0 < node.level <= level]
+        self.paths = {leaf.node: _path(tree, leaf.node) for leaf in tree.at_level(level)}
         self.arms = {node: _Arm(contexts.shape[1] + 1, ridge) for node in below}
 
-    def learn(self, meetings: Meetings) -> TreeBandit:
-        """Replay `meetings` once, in their order."""
+    def learn(self, meetings: Meetings, known: Flags) -> TreeBandit:
+        """Replay `meetings` once, in their order; what was `known` [n, n_interests] before is not proposed."""
         contexts = self._contexts(meetings.pair)
-        for x, pair, label in zip(contexts, meetings.pair.tolist(), meetings.label.tolist(), strict=True):
-            self._replay(x, {self.first + own for own in pair}, self.first + label)
+        for x, own, label in zip(contexts, known, meetings.label.tolist(), strict=True):
+            self._replay(x, self._left(own), self.first + label)
         return self
 
-    def _replay(self, x: Floats, own: set[int], label: int) -> None:
-        node, goal = 0, set(self._path(label))
+    def _left(self, known: Flags) -> set[int]:
+        """The nodes that lead to an interest not yet known."""
+        leaves = (self.first + np.flatnonzero(~known)).tolist()
+        return {node for leaf in leaves for node in self.paths[leaf]}
+
+    def _replay(self, x: Floats, left: set[int], label: int) -> None:
+        node, goal = 0, set(self.paths[label])
         while self.tree.nodes[node].level < self.level:
-            children = [c.node for c in self.tree.children(node) if c.node not in own]
-            if not children:
-                return
+            children = [c.node for c in self.tree.children(node) if c.node in left]
             node = max(children, key=lambda child: self.arms[child].bound(x, self.alpha))
             reward = float(node in goal)
             self.arms[node].learn(x, reward)
@@ -88,18 +92,10 @@ class TreeBandit:
         contexts = self._contexts(pairs)
         expected = {node: np.clip(contexts @ arm.weights, 1e-6, 1.0) for node, arm in self.arms.items()}
         leaves = [
-            np.prod([expected[node] for node in self._path(leaf.node)], axis=0)
+            np.prod([expected[node] for node in self.paths[leaf.node]], axis=0)
             for leaf in self.tree.at_level(self.level)
         ]
         return without_own(np.column_stack(leaves).astype(np.float32), pairs)
-
-    def _path(self, node: int) -> list[int]:
-        """The nodes from below the root down to `node`."""
-        path: list[int] = []
-        while (parent := self.tree.nodes[node].parent) is not None:
-            path.append(node)
-            node = parent
-        return path[::-1]
 
     def _contexts(self, pairs: IntArray) -> Floats:
         return np.column_stack([self.contexts[pairs].mean(axis=1), np.ones(len(pairs))])
@@ -110,14 +106,24 @@ def chosen_bandit(
     level: int,
     contexts: FloatArray,
     train: Meetings,
+    known: Flags,
     validation: Meetings,
     alphas: Sequence[float] = ALPHAS,
 ) -> TreeBandit:
     """The bandit whose `alpha` ranks the interests met in validation the highest (mean reciprocal rank)."""
-    bandits = [TreeBandit(tree, level, contexts, alpha).learn(train) for alpha in alphas]
+    bandits = [TreeBandit(tree, level, contexts, alpha).learn(train, known) for alpha in alphas]
     if not len(validation):
         return bandits[0]
     return max(bandits, key=lambda bandit: _reciprocal_rank(bandit.scores(validation.pair), validation.label))
+
+
+def _path(tree: InterestTree, node: int) -> list[int]:
+    """The nodes from below the root down to `node`."""
+    path: list[int] = []
+    while (parent := tree.nodes[node].parent) is not None:
+        path.append(node)
+        node = parent
+    return path[::-1]
 
 
 def _reciprocal_rank(scores: FloatArray, labels: IntArray) -> float:

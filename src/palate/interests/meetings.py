@@ -125,6 +125,16 @@ def known_before(queries: list[Query], interest_of: IntArray, n_interests: int) 
     return known
 
 
+def latest_pairs(queries: list[Query], interest_of: IntArray, k: int = 2) -> tuple[IntArray, Flags]:
+    """The `k` latest distinct interests of each history, sorted [n, k], and whether there are so many [n]."""
+    pairs, enough = np.zeros((len(queries), k), dtype=np.int32), np.zeros(len(queries), dtype=bool)
+    for row, query in enumerate(queries):
+        latest = list(dict.fromkeys(interest_of[query.history][::-1].tolist()))[:k]
+        if len(latest) == k:
+            pairs[row], enough[row] = sorted(latest), True
+    return pairs, enough
+
+
 def balanced(meetings: Meetings, per_label: int = 10) -> Meetings:
     """The most frequent pairs of each label, so that each label met at all comes up `per_label` times.
 
