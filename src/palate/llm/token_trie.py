@@ -178,7 +178,7 @@ class _Walk:
                 column = stop
         states = self._forward(ids, places, mask)
         last = states[[row for row, _, _ in ends], [column for _, column, _ in ends]]
-        logits = (last.float() @ self.weights.T).cpu().numpy().astype(np.float64)
+        logits = (last.float() @ self.weights.T).float().cpu().numpy().astype(np.float64)
         for (number, column, one), scores in zip(ends, logits, strict=True):
             after = _Open(one.log, one.branch, mask[number, column], int(places[number, column]) + 1)
             self._share_out(rows[number], after, scores)
@@ -205,12 +205,10 @@ class _Walk:
         import torch
 
         network = self.network
-        hidden = torch.zeros(mask.shape, dtype=network.dtype)
-        hidden.masked_fill_(~torch.from_numpy(mask), torch.finfo(network.dtype).min)
         states: Tensor = network.base_model(
             input_ids=torch.from_numpy(ids).to(network.device),
             position_ids=torch.from_numpy(places).to(network.device),
-            attention_mask=hidden[:, None].to(network.device),
+            attention_mask=torch.from_numpy(mask)[:, None].to(network.device),
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
