@@ -35,6 +35,7 @@ from palate.knowledge.keywords import document_tokens, english_stop_words
 Flags = npt.NDArray[np.bool_]
 LEVEL = 2  # interests are the nodes of this level; the first level is what the bandit walks through
 SHAPES = {16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16), 256: (16, 16)}  # interests: branching
+_MOST = 32  # by default: what a small model learns in minutes on a processor
 _EVENTS, _ITEMS = 50, 20  # least training events and items of an interest, on average
 
 
@@ -44,7 +45,7 @@ class ExploreSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     interests: int | None = Field(default=None)
-    """16, 32, 64, 128 or 256; by default the most, up to 64, of which each has 50 training events and 20 items."""
+    """16, 32, 64, 128 or 256; by default the most, up to 32, of which each has 50 training events and 20 items."""
     least: float | None = None
     """The smallest value that is positive; by default the middle of the scale, where values are grades."""
     per_label: int = Field(default=10, ge=1)
@@ -56,9 +57,9 @@ class ExploreSettings(BaseModel):
     """Most people who are shown a slate in the test, and a third of it in validation."""
     explored: int = Field(default=3, ge=1)
     """Interests that a slate explores at once."""
-    minutes: float = Field(default=12.0, ge=0)
+    minutes: float = Field(default=10.0, ge=0)
     """Most time to tune the local model, all tunings together; 0: they are left out."""
-    epochs: int = Field(default=6, ge=1)
+    epochs: int = Field(default=4, ge=1)
     llm_seeds: int = Field(default=1, ge=1)
     """Tunings on balanced curation; the ablation and the control are tuned once."""
     local: str | None = None
@@ -138,7 +139,7 @@ class ExploreStudy:
     def n_interests(self) -> int:
         if self.settings.interests is not None:
             return self.settings.interests
-        room = min(self.split.train.events.height / _EVENTS, self.dataset.n_items / _ITEMS, 64)
+        room = min(self.split.train.events.height / _EVENTS, self.dataset.n_items / _ITEMS, _MOST)
         fitting = [n for n in SHAPES if n <= room]
         if not fitting:
             got = f"{self.dataset.n_items} items, {self.split.train.events.height} training events"
