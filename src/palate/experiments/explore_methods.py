@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate.data.dataset import FloatArray
+from palate.data.dataset import FloatArray, IntArray
 from palate.data.splits import TRAIN
 from palate.experiments.explore_measures import (
     Lists,
@@ -192,14 +192,14 @@ class Slates:
                 Outcome(
                     share,
                     novelty(slates, work.visits.known, work.interest_of),
-                    hits.mean(axis=1),
+                    np.asarray(hits.mean(axis=1), dtype=np.float64),
                     _recall(slates, work.visits.targets),
                     interests_taken(slates, hits, work.interest_of),
-                    taken(on_meetings, firsts).any(axis=1).astype(np.float64),
+                    np.asarray(taken(on_meetings, firsts).any(axis=1), dtype=np.float64),
                 )
             )
         return found
 
 
-def _recall(slates: Numbers, targets: Sequence[np.ndarray]) -> Values:  # type: ignore[type-arg]
+def _recall(slates: Numbers, targets: Sequence[IntArray]) -> Values:
     return np.asarray(taken(slates, targets).sum(axis=1) / np.array([len(items) for items in targets]))

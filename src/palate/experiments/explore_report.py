@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from palate.evaluation.bootstrap import Interval, bootstrap_mean, paired_difference
-from palate.experiments.explore_llm import RANDOM, TUNED, Taught
+from palate.experiments.explore_llm import PERMUTED, RANDOM, TUNED, UNTUNED, Taught
 from palate.experiments.explore_measures import Values, evenness, found_interest, resampled_evenness
 from palate.experiments.explore_methods import COUNTS, PLAIN, Outcome, Tables
 from palate.experiments.explore_study import ExploreStudy
@@ -17,6 +17,7 @@ from palate.interests.next_interest import best
 Row = dict[str, Any]
 KS = (1, 3, 5)
 K = 3  # of the figures that are compared
+UNSEEN = "pairs never seen in training"
 
 
 def cells(name: str, found: Interval) -> Row:
@@ -68,13 +69,29 @@ def answer_rows(work: ExploreStudy, tables: Tables, taught: Sequence[Taught]) ->
     return rows
 
 
+def words_rows(work: ExploreStudy, tables: Tables) -> list[Row]:
+    """What knowing the words is worth: the tuned model less the one tuned on shuffled names, on the same meetings."""
+    if not {TUNED, PERMUTED} <= set(tables):
+        return []
+    held, rows = work.test, []
+    users, unseen = np.tile(np.array(held.users), work.study.seeds), np.tile(held.unseen, work.study.seeds)
+    hits = recalls(work, {name: tables[name] for name in (TUNED, PERMUTED)}, K)
+    for where, kept in (("all pairs", np.ones(len(unseen), dtype=bool)), (UNSEEN, unseen)):
+        row: Row = {"on": where}
+        for name, column in ((TUNED, "names"), (PERMUTED, "shuffled_names")):
+            row |= cells(column, bootstrap_mean(hits[name][kept], users[kept]))
+        difference = paired_difference(hits[TUNED][kept], hits[PERMUTED][kept], users[kept])
+        rows.append(row | cells("names_less_shuffled", difference))
+    return rows
+
+
 def curation_rows(work: ExploreStudy, tables: Tables) -> list[Row]:
     """Balanced against random curation on the same pairs, by the bootstrap over pairs."""
     if not {TUNED, RANDOM} <= set(tables):
         return []
     answers = [_first(work, tables[name][0]) for name in (TUNED, RANDOM)]
     even = [evenness(each, work.n_interests) for each in answers]
-    differences = resampled_evenness(*answers, work.n_interests)
+    differences = resampled_evenness(answers[0], answers[1], work.n_interests)
     rows = []
     for measure, key, drawn in zip(("label Gini", "never answered"), ("gini", "never"), differences, strict=True):
         first, second = (getattr(each, key) for each in even)
@@ -135,42 +152,60 @@ def tuning_rows(taught: Sequence[Taught]) -> list[Row]:
     return rows
 
 
-def verdict(recall: Sequence[Row], answers: Sequence[Row], curation: Sequence[Row], slates: Sequence[Row]) -> list[str]:
-    """Plain words, the worst news first."""
+def verdict(
+    recall: Sequence[Row], answers: Sequence[Row], words: Sequence[Row], curation: Sequence[Row], slates: Sequence[Row]
+) -> list[str]:
+    """Plain words, the worst news first; what says nothing of a language model comes last."""
     said: list[tuple[int, str]] = []
-    for row in recall:
-        if row["method"] != COUNTS:
-            for where, key in (
-                ("pairs never seen in training", "unseen_against_counts"),
-                ("all pairs", "against_counts"),
-            ):
-                said.append(_compared(f"{row['method']} against the count table on {where}: recall@{K}", row, key))
-    kept = [each for each in said if "LLM" in each[1]]
-    others = [each for each in said if "LLM" not in each[1] and "at random" not in each[1]]
+    by_llm = [row for row in recall if "LLM" in row["method"]]
+    for row in by_llm:
+        for where, key in ((UNSEEN, "unseen_against_counts"), ("all pairs", "against_counts")):
+            said.append(_compared(f"Recall@{K} of {row['method']} less the count table's on {where}", row, key))
     for row in answers:
         rate = row["free_match_rate"]
-        if rate is not None and "untuned" not in row["method"]:
+        if rate is not None and row["method"] != UNTUNED:
             word = "reaches" if rate >= 0.99 else "misses"
-            kept.append((rate >= 0.99, f"{row['method']}: free match rate {rate:.1%} {word} 99%."))
+            said.append((2 if rate >= 0.99 else 0, f"{row['method']}: free match rate {rate:.1%} {word} 99%."))
+    for row in words:
+        said.append(
+            _compared(f"Recall@{K} with names less with shuffled names on {row['on']}", row, "names_less_shuffled")
+        )
     for row in curation:
-        text = f"Balanced against random curation, {row['measure']}"
-        rank, line = _compared(text, row, "balanced_less_random")
-        kept.append((2 - rank, line))  # less is better
+        rank, line = _compared(f"{row['measure']} of balanced less random curation", row, "balanced_less_random")
+        said.append((2 - rank, line))  # less is better
     for row in slates:
         if "LLM" in row["method"]:
-            kept.append(
-                _compared(
-                    f"Slates of {row['method']}: hit on the first item in a new interest, against the "
-                    f"plain model at {row['explored_share']:.0%} explored",
-                    row,
-                    "novel_hit_against_plain",
-                )
-            )
-    return [line for _, line in sorted(kept, key=lambda each: each[0])] + [line for _, line in others]
+            what = f"Hits on first items in new interests, {row['method']} at {row['explored_share']:.0%} explored"
+            said.append(_compared(f"{what} less the plain model's", row, "novel_hit_against_plain"))
+    others = [row for row in recall if row not in by_llm and row["method"] not in (COUNTS, "at random")]
+    rest = [
+        _compared(f"Recall@{K} of {r['method']} less the count table's on all pairs", r, "against_counts")
+        for r in others
+    ]
+    return [
+        _headline(by_llm),
+        *(line for _, line in sorted(said, key=lambda each: each[0])),
+        *(line for _, line in rest),
+    ]
+
+
+def _headline(by_llm: Sequence[Row]) -> str:
+    """Does the LLM beat the count table on unseen pairs? Of the tuned model; without one, of the untuned."""
+    row = next((row for row in by_llm if row["method"] == TUNED), next(iter(by_llm), None))
+    if row is None:
+        return f"No language model was asked: whether one beats the count table on {UNSEEN} is not known."
+    mean, low, high = (row[f"unseen_against_counts{end}"] for end in ("", "_low", "_high"))
+    if np.isnan(mean):
+        return f"No held-out person had one of the {UNSEEN}: whether the LLM beats the count table there is not known."
+    word = "beats" if low > 0 else "loses to" if high < 0 else "neither beats nor loses to"
+    figures = f"recall@{K} {row[f'unseen_recall@{K}']:.3f}, {mean:+.3f} [{low:+.3f}, {high:+.3f}] against it"
+    return f"On {UNSEEN} the {row['method'].removeprefix('LLM, ')} LLM {word} the count table: {figures}.".replace(
+        "untuned LLM LLM", "untuned LLM"
+    )
 
 
 def _compared(what: str, row: Row, key: str) -> tuple[int, str]:
     mean, low, high = row[key], row[f"{key}_low"], row[f"{key}_high"]
     rank = 2 if low > 0 else 0 if high < 0 else 1
-    word = ("lower", "no difference told", "higher")[rank]
-    return rank, f"{what}: {word} ({mean:+.3f} [{low:+.3f}, {high:+.3f}])."
+    word = ("below nought", "not told from nought", "above nought")[rank]
+    return rank, f"{what}: {mean:+.3f} [{low:+.3f}, {high:+.3f}], {word}."

@@ -235,6 +235,12 @@ class ExploreStudy:
         return Visits(queries, pairs[chosen], [targets[i] for i in chosen], known, [q.user_id for q in queries])
 
     @cached_property
+    def never_trained(self) -> float:
+        """Share of what people took in the test that no model of items saw in training."""
+        wanted = np.concatenate([*self.visits.targets, np.zeros(0, np.int32)])
+        return float((self.split.train.item_counts[wanted] == 0).mean()) if len(wanted) else float("nan")
+
+    @cached_property
     def pairs(self) -> IntArray:
         """Every pair that is asked about, each once, [n, 2]."""
         asked = (self.validation.meetings, self.test.meetings, self.visits_in_validation, self.visits)

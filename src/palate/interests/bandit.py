@@ -128,4 +128,5 @@ def _path(tree: InterestTree, node: int) -> list[int]:
 
 def _reciprocal_rank(scores: FloatArray, labels: IntArray) -> float:
     own = np.take_along_axis(scores, labels[:, None].astype(np.int64), axis=1)
-    return float((1 / (1 + (scores > own).sum(axis=1))).mean())
+    tied = (scores == own).sum(axis=1) - 1  # half of them come first, or a model that tells nothing apart ranks best
+    return float((1 / (1 + (scores > own).sum(axis=1) + tied / 2)).mean())

@@ -38,6 +38,7 @@ from palate.experiments.explore_report import (
     tuning_rows,
     uci_rows,
     verdict,
+    words_rows,
 )
 from palate.experiments.explore_study import ExploreSettings, ExploreStudy
 from palate.experiments.study import Chart, Report, ReportTable, Study
@@ -87,7 +88,7 @@ def _report(
     chosen: dict[str, list[Outcome]],
 ) -> Report:
     recall, answers = recall_rows(work, tables), answer_rows(work, tables, taught)
-    curation, slates = curation_rows(work, tables), slate_rows(work, chosen)
+    curation, slates, words = curation_rows(work, tables), slate_rows(work, chosen), words_rows(work, tables)
     plane, tuning = plane_rows(curves), tuning_rows(taught)
     cost: list[Row] = [
         {"what": what, "tokens": tokens, "minutes": seconds / 60} for what, (tokens, seconds) in work.spent.items()
@@ -102,11 +103,12 @@ def _report(
     )
     return Report(
         "Interest exploration: where do people go next?",
-        verdict(recall, answers, curation, slates),
+        verdict(recall, answers, words, curation, slates),
         [
             ReportTable("Which interest is met next?", recall, said),
             ReportTable("Answers to every pair asked", answers, "Free: greedy decoding, word for word a name."),
             ReportTable("Balanced against random curation, same pairs", curation, "Less is more even."),
+            ReportTable(f"What knowing the words is worth, recall@{K}", words),
             ReportTable("Slates", slates, f"{shown}keeps 95% of the plain model's recall in validation."),
             ReportTable("People who took something of N interests out of their slate", uci_rows(chosen)),
             ReportTable("Tokens and minutes", cost, "Tokens read by the local model; training counts each pass."),
@@ -134,7 +136,11 @@ def _report(
                 "The step of the lowest validation loss is taken.",
             ),
         ],
-        [*work.notes, _names(work)],
+        [
+            *work.notes,
+            f"{work.never_trained:.0%} of what people took in the test no model of items saw in training.",
+            _names(work),
+        ],
     )
 
 
