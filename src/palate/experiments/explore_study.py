@@ -59,7 +59,7 @@ class ExploreSettings(BaseModel):
     """Interests that a slate explores at once."""
     minutes: float = Field(default=10.0, ge=0)
     """Most time to tune the local model, all tunings together; 0: they are left out."""
-    epochs: int = Field(default=4, ge=1)
+    epochs: int = Field(default=3, ge=1)
     llm_seeds: int = Field(default=1, ge=1)
     """Tunings on balanced curation; the ablation and the control are tuned once."""
     local: str | None = None
