@@ -32,6 +32,13 @@ class ExploreConfig(BaseModel):
     recent: int = Field(default=50, ge=1, description="events of the history that are drawn from")
     half_life: float = Field(default=10.0, gt=0, description="events after which an event weighs half")
     attempts: int = Field(default=8, ge=1, description="draws before giving up when all that is proposed is known")
+    temperature: float = Field(
+        default=0.0, ge=0, description="of the softmax over the new interest's items; 0 takes the best in order"
+    )
+    pool: int = Field(default=200, ge=1, description="best items of the new interest that are drawn from")
+    refresh: float = Field(
+        default=0.0, ge=0, description="hours for which a person is drawn the same; 0 draws anew at each request"
+    )
     rare_share: float = Field(
         default=0.5,
         ge=0,
