@@ -89,9 +89,9 @@ def test_same_seed_same_tree() -> None:
     assert build_tree(vectors, traffic, config).nodes == build_tree(vectors, traffic, config).nodes
 
 
-def test_too_few_items_or_bad_shapes_are_named() -> None:
-    with pytest.raises(InputError, match="more leaves than there are items"):
-        build_tree(unit_vectors(10, 4), np.ones(10), TreeConfig(branching=(4, 4)))
+def test_no_items_or_bad_shapes_are_named() -> None:
+    with pytest.raises(InputError, match="at least one item"):
+        build_tree(np.zeros((0, 4), np.float32), np.ones(0), TreeConfig(branching=(4, 4)))
     with pytest.raises(InputError, match="do not fit"):
         build_tree(unit_vectors(40, 4), np.ones(39), TreeConfig(branching=(4, 4)))
     with pytest.raises(InputError, match="finite"):
