@@ -1,54 +1,34 @@
-"""How a tree grows: which items come first, how many nodes each branch gets, cuts from the root down."""
+"""How a tree grows: which items come first, how many parts each node gets, cuts from the root down."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from palate.data.dataset import FloatArray
-from palate.interests.balance import Weights, level_mean, split_balanced
+from palate.interests.balance import Parts, Weights, level_mean, split_balanced
 
 Places = npt.NDArray[np.int64]
-Map = Callable[[Callable[["Branch"], "Grown"], Iterable["Branch"]], Iterable["Grown"]]
-"""`map`, or one that has workers: `ProcessPoolExecutor().map`, `ray.util.multiprocessing.Pool().map`."""
 
 
 @dataclass(frozen=True)
-class Level:
-    """What is to be made of a branch at one level: `nodes` of them, each of about `mean` load."""
+class Cut:
+    """One node to be cut; independent of the others of its level."""
 
-    nodes: int
-    mean: float
-
-
-@dataclass(frozen=True)
-class Branch:
-    """A part of the catalogue that grows on its own. `path` names it; it seeds the randomness."""
-
-    vectors: FloatArray
-    weights: Weights
-    levels: tuple[Level, ...]
-    path: tuple[int, ...]
-    max_over_mean: float
+    vectors: FloatArray  # [n, d]
+    weights: Weights  # [n], none above the level's mean
+    parts: int
+    capacity: float
     iterations: int
+    seed: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Grown:
-    """Rows in leaf order, and how many of them each node of each level has, in the same order."""
-
-    order: Places
-    sizes: tuple[Places, ...]
-
-
-def levels_for(weights: Weights, branching: tuple[int, ...]) -> tuple[Level, ...]:
-    """Nodes of each level, never more than there are items, and their mean load (`level_mean`)."""
-    counts = [min(len(weights), int(count)) for count in np.cumprod(np.array(branching, dtype=np.float64))]
-    return tuple(Level(count, level_mean(weights, count)) for count in counts)
+Map = Callable[[Callable[[Cut], Parts], Iterable[Cut]], Iterable[Parts]]
+"""`map`, or one that has workers: `ProcessPoolExecutor().map`, `ray.util.multiprocessing.Pool().map`."""
 
 
 def branching_for(n_items: int) -> tuple[int, ...]:
@@ -71,40 +51,51 @@ def canonical_order(vectors: FloatArray, weights: Weights, seed: int) -> Places:
     return np.argsort(hashes ^ (hashes >> np.uint64(32)), kind="stable")
 
 
-def grow(branch: Branch, over: Map = map) -> Grown:
-    """Cut the branch, then each of its parts, down to the leaves; the parts of the first cut go through `over`."""
-    n = len(branch.weights)
-    if not branch.levels:
-        return Grown(np.arange(n), ())
-    level = branch.levels[0]
-    part = split_balanced(
-        branch.vectors,
-        np.minimum(branch.weights, level.mean),
-        level.nodes,
-        branch.max_over_mean * level.mean,
-        branch.iterations,
-        np.random.default_rng(branch.path),
+def cut(node: Cut) -> Parts:
+    return split_balanced(
+        node.vectors, node.weights, node.parts, node.capacity, node.iterations, np.random.default_rng(node.seed)
     )
-    order = np.argsort(part, kind="stable")
-    sizes = np.bincount(part, minlength=level.nodes)
-    rows = np.split(order, np.cumsum(sizes)[:-1])
-    grown = list(over(grow, _parts_of(branch, rows)))
-    leaves = np.concatenate([own[below.order] for own, below in zip(rows, grown, strict=True)])
-    deeper = [np.concatenate(level_sizes) for level_sizes in zip(*(below.sizes for below in grown), strict=True)]
-    return Grown(leaves, (sizes, *deeper))
 
 
-def _parts_of(branch: Branch, rows: list[Places]) -> Iterator[Branch]:
-    shares = [[1] * len(rows)]
-    for level in branch.levels[1:]:
-        loads = [float(np.minimum(branch.weights[own], level.mean).sum()) for own in rows]
-        shares.append(_seats(loads, level.nodes, shares[-1], [len(own) for own in rows]))
-    for number, own in enumerate(rows):
-        levels = tuple(
-            Level(share[number], level.mean) for share, level in zip(shares[1:], branch.levels[1:], strict=True)
+def grow(
+    vectors: FloatArray,
+    weights: Weights,
+    first: Places,
+    shape: Sequence[int],
+    max_over_mean: float,
+    iterations: int,
+    seed: int,
+    over: Map = map,
+) -> tuple[Places, list[Places]]:
+    """Rows in leaf order, and how many of them each node of each level has, in the same order.
+
+    Args:
+        first: The order in which rows are looked at (`canonical_order`), [n].
+        shape: Nodes of each level, at most one a row, never fewer than the level above.
+    """
+    order, sizes = first, [np.array([len(first)])]
+    for level, nodes in enumerate(shape):
+        mean = level_mean(weights, nodes)
+        loads, capacity = np.minimum(weights, mean), max_over_mean * mean
+        rows = np.split(order, np.cumsum(sizes[-1])[:-1])
+        parts = _parts_of(rows, loads, nodes, capacity)
+        cuts = (
+            Cut(vectors[own], loads[own], count, capacity, iterations, (seed, level, number))
+            for number, (own, count) in enumerate(zip(rows, parts, strict=True))
         )
-        path = (*branch.path, number)
-        yield Branch(branch.vectors[own], branch.weights[own], levels, path, branch.max_over_mean, branch.iterations)
+        found = list(over(cut, cuts))
+        order = np.concatenate([own[np.argsort(part, kind="stable")] for own, part in zip(rows, found, strict=True)])
+        sizes.append(
+            np.concatenate([np.bincount(part, minlength=count) for part, count in zip(found, parts, strict=True)])
+        )
+    return order, sizes[1:]
+
+
+def _parts_of(rows: list[Places], loads: Weights, nodes: int, capacity: float) -> list[int]:
+    """How many parts each node is cut into: by its load, one at least, and one for each item too heavy to share."""
+    heavy = [max(1, int((loads[own] > capacity / 2).sum())) for own in rows]
+    least = heavy if sum(heavy) <= nodes else [1] * len(rows)
+    return _seats([float(loads[own].sum()) for own in rows], nodes, least, [len(own) for own in rows])
 
 
 def _seats(loads: list[float], seats: int, least: list[int], most: list[int]) -> list[int]:

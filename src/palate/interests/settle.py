@@ -20,7 +20,7 @@ def settle(
     part: Parts,
     gain_of: Gains,
     weights: Weights,
-    capacity: float,
+    capacity: float | Weights,
     parts: int,
     free: Mask | None = None,
 ) -> Parts:
@@ -33,15 +33,17 @@ def settle(
         free: Rows that may move; the others count where they are. All by default.
     """
     part, free = part.copy(), np.ones(len(part), dtype=np.bool_) if free is None else free
-    if np.bincount(part, weights, parts).max() > capacity:
-        boulder = free & (weights > max(capacity - weights.sum() / parts, 0.1 * capacity))
+    capacity = np.broadcast_to(np.asarray(capacity, dtype=np.float64), parts)
+    if (np.bincount(part, weights, parts) > capacity).any():
+        spare = (capacity.sum() - weights.sum()) / parts
+        boulder = free & (weights > max(spare, 0.1 * capacity.mean()))
         _place(part, np.flatnonzero(boulder), gain_of, weights, capacity, parts, ~free)
         _shed(part, gain_of, weights, capacity, parts, free & ~boulder)
     _fill(part, gain_of, weights, parts, free)
     return part
 
 
-def improve(part: Parts, gain_of: Gains, weights: Weights, capacity: float, parts: int, worth: float) -> Parts:
+def improve(part: Parts, gain_of: Gains, weights: Weights, capacity: Weights, parts: int, worth: float) -> Parts:
     """Rows that gain more than `worth` elsewhere go there, those that gain most first, while there is room."""
     part, rows = part.copy(), np.arange(len(part))
     gain = gain_of(rows)
@@ -56,20 +58,28 @@ def improve(part: Parts, gain_of: Gains, weights: Weights, capacity: float, part
 
 
 def _place(
-    part: Parts, rows: Parts, gain_of: Gains, weights: Weights, capacity: float, parts: int, fixed: Mask
+    part: Parts, rows: Parts, gain_of: Gains, weights: Weights, capacity: Weights, parts: int, fixed: Mask
 ) -> None:
     if not len(rows):
         return
     rows = rows[np.argsort(-weights[rows], kind="stable")]
-    load = np.bincount(part[fixed], weights[fixed], parts)
-    for row, gain in zip(rows, gain_of(rows), strict=True):
+    base = np.bincount(part[fixed], weights[fixed], parts)
+    load, places = base.copy(), np.empty(len(rows), dtype=np.int64)
+    for number, (row, gain) in enumerate(zip(rows, gain_of(rows), strict=True)):
         room = load + weights[row] <= capacity
-        if not room[part[row]]:
-            part[row] = np.argmax(np.where(room, gain, -np.inf)) if room.any() else np.argmin(load)
-        load[part[row]] += weights[row]
+        stays = room[part[row]]
+        best = np.argmax(np.where(room, gain, -np.inf)) if room.any() else np.argmin(load - capacity)
+        places[number] = part[row] if stays else best
+        load[places[number]] += weights[row]
+    if (load > capacity).any():  # it is tight: the lightest part for each, near or not
+        load = base
+        for number, row in enumerate(rows):
+            places[number] = np.argmin(load - capacity)
+            load[places[number]] += weights[row]
+    part[rows] = places
 
 
-def _shed(part: Parts, gain_of: Gains, weights: Weights, capacity: float, parts: int, free: Mask) -> None:
+def _shed(part: Parts, gain_of: Gains, weights: Weights, capacity: Weights, parts: int, free: Mask) -> None:
     """Each round: the cheapest rows (loss for their weight) of each part that is over go to the best with room."""
     for _ in range(8 * parts + 32):
         load = np.bincount(part, weights, parts)

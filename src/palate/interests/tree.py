@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from palate.data.dataset import FloatArray, IntArray
 from palate.data.whole_file import replace_file
 from palate.errors import InputError, StorageError
-from palate.interests.grow import Branch, Map, branching_for, canonical_order, grow, levels_for
+from palate.interests.grow import Map, branching_for, canonical_order, grow
 
 FORMAT = 1
 
@@ -138,8 +138,8 @@ def build_tree(
         traffic: Events of each item, [n_items], 0 or more. Items below the floor count as the floor, so that
             what was never chosen still takes room; `Node.traffic` is the sum of these weights.
         config: Shape and balance.
-        over: What maps the branches of the first level, which are independent: with `ProcessPoolExecutor().map` they
-            grow on all cores, with `ray.util.multiprocessing.Pool().map` on a cluster.
+        over: What maps the nodes of a level, whose cuts are independent: `ProcessPoolExecutor().map` uses all cores,
+            `ray.util.multiprocessing.Pool().map` a cluster.
 
     Raises:
         InputError: for shapes that disagree, values that are not finite, or no item at all.
@@ -148,10 +148,10 @@ def build_tree(
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     weights = tree_weights(vectors, np.asarray(traffic, dtype=np.float64), config)
     first = canonical_order(vectors, weights, config.seed)
-    levels = levels_for(weights, config.branching or branching_for(len(weights)))
-    root = Branch(vectors[first], weights[first], levels, (config.seed,), config.max_over_mean, config.iterations)
-    grown = grow(root, over)
-    return numbered(first[grown.order].astype(np.int32), grown.sizes, weights)
+    shape = shape_for(len(weights), config)
+    bound, rounds = config.max_over_mean, config.iterations
+    order, sizes = grow(vectors, weights, first, shape, bound, rounds, config.seed, over)
+    return numbered(order.astype(np.int32), sizes, weights)
 
 
 def numbered(order: IntArray, sizes: Sequence[npt.NDArray[np.int64]], weights: npt.NDArray[np.float64]) -> InterestTree:
@@ -222,6 +222,12 @@ def _check(tree: InterestTree) -> None:
             raise ValueError(f"the children of node {node.node} do not cover it")
         if any(b < a for a, b in pairwise(cuts)):
             raise ValueError(f"node {node.node} has a child that ends before it starts")
+
+
+def shape_for(n_items: int, config: TreeConfig) -> list[int]:
+    """Nodes of each level below the root."""
+    counts = np.cumprod(np.array(config.branching or branching_for(n_items), dtype=np.float64))
+    return [min(n_items, int(count)) for count in counts]
 
 
 def tree_weights(vectors: FloatArray, traffic: npt.NDArray[np.float64], config: TreeConfig) -> npt.NDArray[np.float64]:
