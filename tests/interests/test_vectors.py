@@ -73,7 +73,7 @@ def test_without_text_people_s_choices_are_used_and_it_is_said() -> None:
 def test_an_item_without_a_part_lies_by_the_others() -> None:
     text, media = rows(20, 4), rows(20, 4, 1)
     media[3] = 0
-    made = item_vectors({"text": text, "media": media})
+    made = item_vectors({"text": text, "media": media}, VectorsConfig(weights={"text": 1.0, "media": 0.5}))
     assert np.linalg.norm(made.vectors[3]) == pytest.approx(1, abs=1e-5)
     alone = unit_rows(text)
     assert (made.vectors[3] @ made.vectors.T)[:3] == pytest.approx(alone[3] @ alone[:3].T * (1 / 1.5) ** 0.5, abs=1e-5)

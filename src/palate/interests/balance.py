@@ -40,13 +40,17 @@ def split_balanced(
     turn = rng.random(n, dtype=np.float32)
     few, many = min(n, max(4096, 256 * parts)), min(n, HELD // parts)
     centres, prices = _seeds(vectors[:few], parts, rng), np.zeros(parts)
-    for left in reversed(range(iterations)):
+    left, part = iterations, np.zeros(0, dtype=np.int64)
+    while left:
+        left -= 1
         seen = few if left >= 3 else many
         gain = gains(vectors[:seen], centres, turn[:seen])
         share = float(weights[:seen].sum() / weights.sum())
         prices = _balancing_prices(gain, weights[:seen], capacity * share, prices)
-        part = np.argmax(gain - prices.astype(np.float32), axis=1)
+        before, part = part, np.argmax(gain - prices.astype(np.float32), axis=1)
         centres = centroids(vectors[:seen], part, centres)
+        if len(before) == seen and (before == part).all():
+            left = min(left, 3 if seen < many else 0)  # settled: on to all rows, or done
 
     def gain_of(rows: Parts) -> FloatArray:
         return gains(vectors[rows], centres, turn[rows])
@@ -65,10 +69,13 @@ def gains(vectors: FloatArray, centres: FloatArray, turn: FloatArray | None = No
 
 def centroids(vectors: FloatArray, part: Parts, otherwise: FloatArray) -> FloatArray:
     """Direction of the mean of each part's rows; the row of `otherwise` for a part that has none."""
-    from scipy.sparse import csr_matrix
+    if len(part) * len(otherwise) <= 2**18:  # a sparse matrix takes longer to make than to use
+        total = np.asarray((np.arange(len(otherwise))[:, None] == part).astype(np.float32) @ vectors)
+    else:
+        from scipy.sparse import csr_matrix
 
-    member = csr_matrix((np.ones(len(part), np.float32), part, np.arange(len(part) + 1)), (len(part), len(otherwise)))
-    total = np.asarray(member.T @ vectors, dtype=np.float32)
+        ones, starts = np.ones(len(part), np.float32), np.arange(len(part) + 1)
+        total = np.asarray(csr_matrix((ones, part, starts), (len(part), len(otherwise))).T @ vectors, dtype=np.float32)
     length = np.linalg.norm(total, axis=1, keepdims=True)
     return np.where(length > 1e-6, total / np.maximum(length, 1e-6), otherwise).astype(np.float32)
 
@@ -113,6 +120,6 @@ def _balancing_prices(gain: FloatArray, weights: Weights, capacity: float, price
     for number in range(steps):
         load = np.bincount(np.argmax(gain - (over - under).astype(np.float32), axis=1), weights, parts) / capacity
         size = step / (1 + 0.3 * number)
-        over = np.maximum(0, over + size * np.clip(load - 1, -1, 1))
-        under = np.maximum(0, under + size * np.clip(least - load, -1, 1))
+        over = np.maximum(0, over + size * np.minimum(load - 1, 1))
+        under = np.maximum(0, under + size * np.maximum(least - load, -1))
     return np.asarray(over - under)

@@ -16,6 +16,7 @@ from palate.interests.settle import improve, settle
 from palate.interests.tree import InterestTree, TreeConfig, build_tree, numbered, shape_for, tree_weights
 
 ROUNDS = 3
+TOLERATED = 1.1  # of the bound: a tree just beyond it is worth more than one in which everything has moved
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Moved:
 
     kept: tuple[float, ...]  # share of them under the node with the same number
     kept_traffic: tuple[float, ...]  # the same, by traffic
-    renumbered: dict[int, int | None]  # old node to its new number where that is another, None where it is gone
+    balance: tuple[float, ...]  # of the new tree (`quality.balance`)
+    renumbered: dict[int, int | None]  # after a fresh cut: old node to its new number, None where it is gone
     added: int  # items that are new
     gone: int  # items that are no more
     recut: bool  # whether the tree was cut afresh, the old shape having become too unbalanced
@@ -33,6 +35,7 @@ class Moved:
         levels = range(1, len(self.kept) + 1)
         return {
             "items that kept their node": {f"level {n}": round(self.kept[n - 1], 4) for n in levels},
+            "balance": {f"level {n}": round(value, 4) for n, value in enumerate(self.balance, start=1)},
             "by traffic": {f"level {n}": round(self.kept_traffic[n - 1], 4) for n in levels},
             "nodes with another number": len(self.renumbered),
             "nodes gone": sum(number is None for number in self.renumbered.values()),
@@ -87,7 +90,7 @@ def rebuild(
 
     Starts from where items were. At each node new ones fall to the nearest centroid; then, in rounds, centroids are
     computed anew, items that gain more than `inertia` of cosine elsewhere move while there is room, and those that
-    lose least leave parts that carry too much. If a level is then less even than the bound allows, or the
+    lose least leave parts that carry too much. If a level is then less even than `TOLERATED` times the bound, or the
     configuration asks for another shape, the tree is cut afresh and its nodes are numbered, as far as the shape
     permits, as the old ones that they share most traffic with (`matched`).
 
@@ -102,11 +105,9 @@ def rebuild(
     carried = None
     if [len(tree.at_level(level + 1)) for level in range(tree.depth)] == shape_for(len(weights), config):
         carried = _carried(tree, vectors, weights, was, config, ROUNDS, inertia)
-    if carried is not None and _unevenness(carried, weights) <= config.max_over_mean:
+    if carried is not None and max(_balances(carried, weights)) <= TOLERATED * config.max_over_mean:
         return carried, moved(tree, carried, was, weights)
     fresh = build_tree(vectors, traffic, config)
-    if carried is not None and _unevenness(carried, weights) <= _unevenness(fresh, weights):
-        return carried, moved(tree, carried, was, weights)
     found = _reordered(fresh, matched(tree, fresh, was, weights), weights)
     return found, moved(tree, found, was, weights, recut=True)
 
@@ -142,10 +143,11 @@ def moved(old: InterestTree, new: InterestTree, was: IntArray, weights: Weights,
         same = old.node_of_items(level)[was[known]] == new.node_of_items(level)[known]
         kept.append(float(same.mean()) if len(same) else 1.0)
         by_traffic.append(float(weights[known][same].sum() / max(weights[known].sum(), 1e-12)) if len(same) else 1.0)
-    pairs = enumerate(matched(old, new, was, weights).tolist())
+    pairs = enumerate(matched(old, new, was, weights).tolist()) if recut else ()
     other = {node: None if number < 0 else number for node, number in pairs if number != node}
     gone = len(old.order) - int(known.sum())
-    return Moved(tuple(kept), tuple(by_traffic), other, int((~known).sum()), gone, recut)
+    even = tuple(_balances(new, weights))
+    return Moved(tuple(kept), tuple(by_traffic), even, other, int((~known).sum()), gone, recut)
 
 
 def _carried(
@@ -241,9 +243,8 @@ def _reordered(tree: InterestTree, new_of_old: IntArray, weights: Weights) -> In
     return numbered(np.concatenate([tree.items_of(leaf.node) for leaf in row]), sizes, weights)
 
 
-def _unevenness(tree: InterestTree, weights: Weights) -> float:
-    levels = range(1, tree.depth + 1)
-    return max(balance(weights, tree.node_of_items(level)) for level in levels)
+def _balances(tree: InterestTree, weights: Weights) -> list[float]:
+    return [balance(weights, tree.node_of_items(level)) for level in range(1, tree.depth + 1)]
 
 
 def _check(tree: InterestTree, was: IntArray, n_items: int) -> None:

@@ -27,7 +27,7 @@ def settle(
     """`part` with as few and as cheap moves as make every load at most `capacity`, and no part empty.
 
     Rows too heavy to find room everywhere are placed first, the heaviest first, in their own part or the best with
-    room, else in the lightest. Every lighter row then finds room somewhere, so the bound holds for them.
+    room, else in the lightest. Every lighter row then finds room somewhere.
 
     Args:
         free: Rows that may move; the others count where they are. All by default.
@@ -37,7 +37,7 @@ def settle(
     if (np.bincount(part, weights, parts) > capacity).any():
         spare = (capacity.sum() - weights.sum()) / parts
         boulder = free & (weights > max(spare, 0.1 * capacity.mean()))
-        _place(part, np.flatnonzero(boulder), gain_of, weights, capacity, parts, ~free)
+        _place(part, boulder, np.bincount(part[~free], weights[~free], parts), gain_of, weights, capacity)
         _shed(part, gain_of, weights, capacity, parts, free & ~boulder)
     _fill(part, gain_of, weights, parts, free)
     return part
@@ -57,26 +57,22 @@ def improve(part: Parts, gain_of: Gains, weights: Weights, capacity: Weights, pa
     return part
 
 
-def _place(
-    part: Parts, rows: Parts, gain_of: Gains, weights: Weights, capacity: Weights, parts: int, fixed: Mask
-) -> None:
-    if not len(rows):
-        return
+def _place(part: Parts, boulder: Mask, fixed: Weights, gain_of: Gains, weights: Weights, capacity: Weights) -> None:
+    """Boulders of parts that these alone overfill go, heaviest first, to the best part with room among boulders."""
+    load = fixed + np.bincount(part[boulder], weights[boulder], len(fixed))
+    rows = np.flatnonzero(boulder & (load > capacity)[part])
     rows = rows[np.argsort(-weights[rows], kind="stable")]
-    base = np.bincount(part[fixed], weights[fixed], parts)
-    load, places = base.copy(), np.empty(len(rows), dtype=np.int64)
-    for number, (row, gain) in enumerate(zip(rows, gain_of(rows), strict=True)):
+    load -= np.bincount(part[rows], weights[rows], len(fixed))
+    for row, gain in zip(rows, gain_of(rows) if len(rows) else (), strict=True):
         room = load + weights[row] <= capacity
-        stays = room[part[row]]
-        best = np.argmax(np.where(room, gain, -np.inf)) if room.any() else np.argmin(load - capacity)
-        places[number] = part[row] if stays else best
-        load[places[number]] += weights[row]
-    if (load > capacity).any():  # it is tight: the lightest part for each, near or not
-        load = base
-        for number, row in enumerate(rows):
-            places[number] = np.argmin(load - capacity)
-            load[places[number]] += weights[row]
-    part[rows] = places
+        if not room[part[row]]:
+            part[row] = np.argmax(np.where(room, gain, -np.inf)) if room.any() else np.argmin(load - capacity)
+        load[part[row]] += weights[row]
+    if (load > capacity).any():  # it is tight: each to the lightest part, near or not
+        rows, load = np.flatnonzero(boulder), fixed.copy()
+        for row in rows[np.argsort(-weights[rows], kind="stable")]:
+            part[row] = np.argmin(load - capacity)
+            load[part[row]] += weights[row]
 
 
 def _shed(part: Parts, gain_of: Gains, weights: Weights, capacity: Weights, parts: int, free: Mask) -> None:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import Dataset, FloatArray
 from palate.errors import InputError
+from palate.knowledge.annotate import item_text
+from palate.llm.encoders import Encoder
 
 TEXT, MEDIA, COLLABORATIVE = "text", "media", "collaborative"
 EXACT_WIDTH = 4096  # up to here the leading directions come from the Gram matrix, beyond from a randomised SVD
@@ -22,7 +24,7 @@ class VectorsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights: dict[str, float] = Field(
-        default={TEXT: 1.0, MEDIA: 0.5, COLLABORATIVE: 0.0},
+        default={TEXT: 1.0, MEDIA: 0.0, COLLABORATIVE: 0.0},
         description="share of each part in the cosine of two items that have all; a part of weight 0 is used only "
         "where no other part knows anything",
     )
@@ -80,6 +82,18 @@ def item_vectors(parts: Mapping[str, FloatArray | None], config: VectorsConfig |
     vectors = unit_rows(_reduced(joined, config)) if joined.shape[1] > config.width else joined
     kept = 1.0 if vectors is joined else neighbours_kept(joined, vectors, config)
     return ItemVectors(vectors, used, left_out, kept, int((~vectors.any(axis=1)).sum()))
+
+
+def text_part(dataset: Dataset, encoder: Encoder) -> FloatArray | None:
+    """Vectors of the items' title, categories and text, [n_items, width], zeros where all are empty; None without any
+    text at all."""
+    texts = [item_text(dataset, num) for num in range(dataset.n_items)]
+    told = [num for num, text in enumerate(texts) if text.strip()]
+    if not told:
+        return None
+    vectors = np.zeros((len(texts), encoder.width), dtype=np.float32)
+    vectors[told] = encoder.encode([texts[num] for num in told])
+    return vectors
 
 
 def collaborative(train: Dataset, width: int = 128, seed: int = 0) -> FloatArray | None:
