@@ -17,8 +17,9 @@ from palate.errors import InputError
 from palate.experiments.compare import BASELINES, choose_on_validation, compare
 from palate.experiments.worth import worth
 from palate.interests.names import name_nodes
+from palate.interests.quality import balance, coherence
 from palate.interests.transitions import ask_transitions, spread
-from palate.interests.tree import InterestTree, build_tree, load_tree, save_tree
+from palate.interests.tree import InterestTree, build_tree, load_tree, save_tree, tree_weights
 from palate.knowledge.controls import noise, permuted, raw_text
 from palate.knowledge.keywords import document_tokens, english_stop_words
 from palate.knowledge.matrix import filled, label_matrix, vector_matrix
@@ -26,6 +27,7 @@ from palate.knowledge.store import write_parquet
 from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import FileCheckpoint
 from palate.models.registry import make as make_model
+from palate.project.item_vectors import tree_vectors
 from palate.project.knowledge_steps import KnowledgeSteps, read_kind
 from palate.project.steps import Artefact, Detail
 
@@ -55,15 +57,17 @@ class ModelSteps:
 
         def make(folder: Path) -> Detail:
             traffic = project.split.train.item_counts.astype(np.float64)
-            tree = build_tree(np.load(vectors.folder / "vectors.npy"), traffic, config)
+            joined = tree_vectors(project, np.load(vectors.folder / "vectors.npy"))
+            tree = build_tree(joined.vectors, traffic, config)
             documents = self._documents(recorded)
             named = name_nodes(tree, documents, english_stop_words() | self._everywhere(documents))
             save_tree(named, folder / "tree.json")
-            heaviest = {}
-            for level in range(1, named.depth + 1):
-                loads = np.array([node.traffic for node in named.at_level(level)])
-                heaviest[f"level {level}"] = float(loads.max() / loads.mean())
-            return {"nodes": len(named.nodes), "levels": named.depth, "balance": heaviest}
+            weights = tree_weights(joined.vectors, traffic, config)
+            levels = [named.node_of_items(level) for level in range(1, named.depth + 1)]
+            even = {f"level {number}": balance(weights, row) for number, row in enumerate(levels, start=1)}
+            close = {f"level {number}": coherence(joined.vectors, row) for number, row in enumerate(levels, start=1)}
+            facts = {"vectors": joined.as_dict(), "balance": even, "coherence": close}
+            return {"nodes": len(named.nodes), "levels": named.depth, **facts}
 
         inputs = {
             "vectors": vectors.key,
