@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from palate.data.dataset import IntArray
 from palate.errors import InputError, printable
 from palate.interests.next_llm import Numbers, all_pairs, check_names, next_request
-from palate.interests.table import InterestTable, make_table
+from palate.interests.table import InterestTable, make_table, names_digest
 from palate.llm.ledger import Ledger
 from palate.llm.provider_results import Asked
 from palate.llm.request import Request
@@ -107,7 +108,8 @@ def table_of(asked: NextRequests, ledger: Ledger) -> tuple[InterestTable, Read]:
     rows = np.flatnonzero(found[:, 0] >= 0)
     none = np.full((len(rows), asked.candidates), np.nan, dtype=np.float32)
     who, keys = [models[row] for row in rows], [asked.asked_keys[row] for row in rows]
-    table = make_table(len(asked.names), asked.tuples[rows], found[rows], none, who, keys, ordered=asked.ordered)
+    settings: dict[str, Any] = {"ordered": asked.ordered, "about": names_digest(asked.names)}
+    table = make_table(len(asked.names), asked.tuples[rows], found[rows], none, who, keys, **settings)
     return table, read
 
 

@@ -23,7 +23,7 @@ from palate.llm.token_trie import trie_shares
 
 Numbers = npt.NDArray[np.integer]  # [n, K]: interests, by their places in the list of names
 
-MAX_NAME = 80  # characters
+MAX_NAME = 130  # characters: three keywords of the greatest length
 MAX_TOKENS = 40  # of a free answer
 _SYSTEM = "Name one new interest this person will enjoy next."
 _SEVERAL = "Name {n} new interests this person will enjoy next, the likeliest first, one a line."
