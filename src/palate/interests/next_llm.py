@@ -23,9 +23,10 @@ from palate.llm.token_trie import trie_shares
 
 Numbers = npt.NDArray[np.integer]  # [n, K]: interests, by their places in the list of names
 
-MAX_NAME = 80  # characters
+MAX_NAME = 130  # characters: three keywords of the greatest length
 MAX_TOKENS = 40  # of a free answer
 _SYSTEM = "Name one new interest this person will enjoy next."
+_SEVERAL = "Name {n} new interests this person will enjoy next, the likeliest first, one a line."
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -57,12 +58,13 @@ def all_pairs(n_names: int, *, ordered: bool = False) -> IntArray:
     return np.stack([first[keep], second[keep]], axis=1).astype(np.int32)
 
 
-def next_request(pair: Sequence[int], names: Sequence[str]) -> Request:
-    """Ask for the next new interest of someone who has those of `pair`, in this order; two alike are said once."""
+def next_request(pair: Sequence[int], names: Sequence[str], n: int = 1) -> Request:
+    """Ask for the next `n` new interests of someone who has those of `pair`, in this order; two alike are said once."""
     known = [names[number] for number in dict.fromkeys(int(number) for number in pair)]
-    messages = (Message("system", _SYSTEM), Message("user", "\n".join(known)))
+    wanted = _SYSTEM if n == 1 else _SEVERAL.format(n=n)
+    messages = (Message("system", wanted), Message("user", "\n".join(known)))
     entity = "|".join(str(int(number)) for number in pair)
-    return Request(messages, max_tokens=MAX_TOKENS, purpose="next interest", entity=entity)
+    return Request(messages, max_tokens=n * MAX_TOKENS, purpose="next interest", entity=entity)
 
 
 def examples(pairs: Numbers, labels: Numbers, names: Sequence[str]) -> Iterator[tuple[Request, str]]:

@@ -47,10 +47,19 @@ class InterestTable:
     share: npt.NDArray[np.uint16]  # [rows, n], 65,534 parts of 1
     asked: npt.NDArray[np.uint8]  # [rows, 16]
     by: npt.NDArray[np.uint8]  # [rows], place in `models`
+    about: str = ""  # `names_digest` of the interests, where it is known
 
     @property
     def dense(self) -> bool:
         return len(self.keys) < len(self.next)
+
+    @property
+    def digest(self) -> str:
+        """Of all that is in it."""
+        found = hashlib.sha256(f"{self.n_interests} {self.k} {self.ordered} {self.models} {self.about}".encode())
+        for name in _PARTS:
+            found.update(np.ascontiguousarray(getattr(self, name)).data)
+        return found.hexdigest()[:32]
 
     def rows_of(self, tuples: Numbers) -> npt.NDArray[np.int64]:
         """The row of each of `tuples` [n, k], -1 where the table has none."""
@@ -106,6 +115,11 @@ class InterestTable:
         ).with_columns(pl.col("probability").fill_nan(None), pl.col("model", "prompt_hash").cast(pl.String))
 
 
+def names_digest(names: Sequence[str]) -> str:
+    """Of the interests a table is about, in their order."""
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()[:32]
+
+
 def make_table(
     n_interests: int,
     tuples: Numbers,
@@ -115,6 +129,7 @@ def make_table(
     hashes: Sequence[str],
     *,
     ordered: bool = False,
+    about: str = "",
 ) -> InterestTable:
     """A table of what was answered.
 
@@ -124,6 +139,7 @@ def make_table(
         probabilities: [n, c], NaN where the model gives none.
         models: Who was asked, one a row.
         hashes: `Request.key` of what was asked, one a row ("" if unknown).
+        about: `names_digest` of the interests: a table of other interests is told by it.
 
     Raises:
         InputError: Shapes that disagree, numbers that are no interests, a tuple that is there twice, too many
@@ -153,7 +169,7 @@ def make_table(
     parts["asked"][rows] = np.frombuffer(joined, np.uint8).reshape(-1, _HASH)[order]
     parts["by"][rows] = np.array([place[name] for name in models], dtype=np.uint8)[order]
     kept = np.zeros(0, np.uint64) if dense else keys[order].astype(np.uint64)
-    return InterestTable(n_interests, k, ordered, tuple(names), kept, **parts)
+    return InterestTable(n_interests, k, ordered, tuple(names), kept, **parts, about=about)
 
 
 def save_table(table: InterestTable, path: Path) -> int:
@@ -170,6 +186,7 @@ def save_table(table: InterestTable, path: Path) -> int:
         "k": table.k,
         "ordered": table.ordered,
         "models": list(table.models),
+        "about": table.about,
         "shapes": {name: list(array.shape) for name, array in arrays.items()},
         "sha256": hashlib.sha256(body).hexdigest(),
     }
@@ -204,7 +221,8 @@ def open_table(path: Path) -> InterestTable:
             size = int(np.prod(shape)) * np.dtype(kind).itemsize
             parts[name] = body[at : at + size].view(kind).reshape(shape)
             at += size
-        table = InterestTable(facts["n_interests"], facts["k"], facts["ordered"], tuple(facts["models"]), **parts)
+        shape = (facts["n_interests"], facts["k"], facts["ordered"], tuple(facts["models"]))
+        table = InterestTable(*shape, **parts, about=facts["about"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         got = error.strerror or error if isinstance(error, OSError) else error
         hint = "Make the exploration table again."
