@@ -141,11 +141,12 @@ def test_every_method_is_compared_on_the_same_people(tmp_path, tiny):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_without_a_clock_and_without_tuning_what_there_is_is_compared(tmp_path, tiny):
-    report = load("explore")(study(tmp_path, people(clock=False), minutes=0, withhold=0.5, local=tiny))
+    report = load("explore")(study(tmp_path, people(clock=False), minutes=0, withhold=0.5, titles="llm", local=tiny))
     said = " ".join(report.notes)
     assert "no clock" in said
     assert "leave-last-one-out" in said
     assert "No tuned LLM" in said
+    assert "Titles by silent-1: {'twice': 20}" in said  # "nothing" names nothing: keywords stay
     assert "untuned LLM" in report.verdict[0]
 
 

@@ -60,6 +60,10 @@ def ask_all(work: ExploreStudy) -> list[Taught]:
     plan.append((RANDOM, 0, at_random(work.train, len(curated), 0), work.names))
     shuffled = np.random.default_rng(0).permutation(len(work.names))
     plan.append((PERMUTED, 0, curated, [work.names[i] for i in shuffled]))
+    work.notes.append(
+        f"Tuned {settings.llm_seeds} times on balanced curation, once on random curation and once on shuffled names, "
+        f"each for at most {settings.minutes / len(plan):.1f} minutes; item models with {work.study.seeds} seeds."
+    )
     for done, (name, seed, meetings, names) in enumerate(plan):
         work.study.progress("tuning", done, len(plan))
         tuned = _tune(work, name, seed, meetings, names, 60 * settings.minutes / len(plan))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from palate.interests.meetings import (
     queries_before,
 )
 from palate.interests.names import name_nodes
+from palate.interests.naming import distinctive_items, title_nodes
 from palate.interests.tree import InterestTree, TreeConfig, build_tree
 from palate.knowledge.annotate import item_text
 from palate.knowledge.attributes import validation_error
@@ -62,6 +64,8 @@ class ExploreSettings(BaseModel):
     epochs: int = Field(default=3, ge=1)
     llm_seeds: int = Field(default=1, ge=1)
     """Tunings on balanced curation; the ablation and the control are tuned once."""
+    titles: Literal["keywords", "llm"] = "keywords"
+    """What interests are called: keywords, or titles that the language model of the run writes (a large one should)."""
     local: str | None = None
     """The model to tune, a GGUF file or a folder; the packaged one by default."""
 
@@ -153,7 +157,15 @@ class ExploreStudy:
         config = TreeConfig(branching=SHAPES[self.n_interests])
         documents = _documents(self.dataset, self.study.labels)
         common = {w for w, n in Counter(w for d in documents for w in set(d)).items() if n > len(documents) / 3}
-        return name_nodes(build_tree(self.vectors, traffic, config), documents, english_stop_words() | common)
+        tree = name_nodes(build_tree(self.vectors, traffic, config), documents, english_stop_words() | common)
+        if self.settings.titles == "keywords":
+            return tree
+        shown = distinctive_items(tree, self.vectors, self.split.train.item_counts > 0, 5)
+        told = title_nodes(tree, shown, self.dataset.items["title"].fill_null("").to_list(), self.study.llm)
+        self.notes.append(
+            f"Titles by {self.study.llm.model}: {told.outcomes}; all but those taken keep their keywords."
+        )
+        return told.tree
 
     @cached_property
     def names(self) -> list[str]:
