@@ -37,3 +37,32 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the development data sets are not in this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llm(tmp_path_factory):
+    """A transformers folder of a random Llama of 30,000 weights: it loads in no time and learns as well."""
+    words = ["<unk>", "<end>", "Word", "?", "purple", "monkey", "green", "tea", *map(str, range(100))]
+    folder = tmp_path_factory.mktemp("tiny")
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", unk_token="<unk>")
+    fast.chat_template = "{% for message in messages %}{{ message.content }} {% endfor %}"
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        initializer_range=0.3,  # at the usual 0.02 the frozen head cannot say anything but "all alike"
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
 from hostile_snapshot import HOSTILE, hostile
+from tiny_snapshot import tiny_parts
+
+from palate.console.pages import add_console
+from palate.serving.api import create_app
+from palate.serving.snapshot import build_snapshot
 
 PAGES = ("/", "/people", "/people?q=u1", "/person?id=u3", "/interests", "/interests?node=5", "/items", "/item?id=i0")
 
@@ -80,6 +87,39 @@ def test_a_person_sees_history_profile_and_the_reasons(client: TestClient) -> No
     assert "because you watched" in parsed.text
     assert "new for you" in parsed.text
     assert "History, latest first" in parsed.text
+
+
+def test_a_person_sees_the_interests_drawn_the_new_one_and_why(client: TestClient) -> None:
+    html = client.get("/console/person?id=u3").text
+    card = html[html.index('id="somewhere-new"') :]
+    card = card[: card.index("</section>")]
+    parsed = Parsed(card)
+    nodes = [
+        str(a["href"]).rpartition("=")[2] for t, a in parsed.tags if t == "a" and "interests?node=" in str(a["href"])
+    ]
+    *drawn, new = nodes[: nodes.index(nodes[0], 1)]  # the path comes first, then each step of it
+    assert 1 <= len(drawn) <= 2
+    assert new not in drawn
+    assert "is new: nothing of it is in the history" in parsed.text
+    assert parsed.text.count("was drawn from the recent history; latest of it:") == len(drawn)
+    assert "said by tiny-teacher-7b" in parsed.text
+    evidence = [
+        row for each in client.get("/v1/recommend/u3?explain=true&n=12").json()["items"] for row in each["evidence"]
+    ]
+    (path, *_) = [row for row in evidence if row["kind"] == "transition"]
+    assert path["novel"]
+    assert path["to_node"] not in path["from_nodes"]
+    assert len(path["because"]) == len(path["from_nodes"])
+
+
+def test_a_draw_that_explores_nothing_says_so(tmp_path: Path) -> None:
+    parts = replace(tiny_parts(), transitions=None)
+    app = create_app(build_snapshot(tmp_path, parts))
+    add_console(app, app.state.snapshot)
+    with TestClient(app) as client:
+        parsed = page(client, "/person?id=u3")
+    assert "This draw explores nothing" in parsed.text
+    assert "was drawn from" not in parsed.text
 
 
 def test_the_same_draw_shows_the_same_slate(client: TestClient) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from palate.data.dataset import TIMESTAMP, Dataset
 from palate.data.readers import read_dataset
-from palate.data.splits import Holdout, split_global_time, split_leave_last_one_out
+from palate.data.splits import Holdout, has_clock, split_global_time, split_in_time, split_leave_last_one_out
 from palate.errors import InputError
 
 EVENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 12)), min_size=1, max_size=60)
@@ -122,3 +122,32 @@ def test_amazon_toys_is_split_whole(shared_data: Path):
     cut = split_global_time(data)
     held = np.concatenate([cut.validation.targets, cut.test.targets]).ravel()
     assert cut.train.events.height + len(held) == 167597
+
+
+def test_the_best_split_that_the_data_allow() -> None:
+    rows = [(u, i, 5 * u + i) for u in range(4) for i in range(5)]
+    data = make(rows)
+    assert not has_clock(data)  # seconds since 1970
+    assert split_in_time(data).name.startswith("leave-last-one-out")
+    told = ["history"] * 10 + ["valid"] * 5 + ["test"] * 5
+    given = data.with_events(data.events.with_columns(split=pl.Series(told)))
+    split = split_in_time(given)
+    assert split.name == "as the source cut it"
+    assert split.part.tolist() == [0] * 10 + [1] * 5 + [2] * 5
+    assert split.train.events.height == 10
+    assert {query.user_id for query in split.test.queries} == {"u3"}
+    half = data.with_events(data.events.with_columns(split=pl.Series(["train"] * 15 + ["test"] * 5)))
+    assert split_in_time(half).name.startswith("leave-last-one-out")  # nothing to choose on
+    later = data.events["timestamp"] + timedelta(days=20_000)
+    clocked = data.with_events(data.events.with_columns(timestamp=later))
+    assert has_clock(clocked)
+    assert split_in_time(clocked).name.startswith("global time")
+
+
+def test_parts_are_of_the_rows() -> None:
+    data = make([(u, i, i) for i in range(6) for u in range(3)])
+    for split in (split_global_time(data, 0.2, 0.2), split_leave_last_one_out(data)):
+        assert len(split.part) == data.events.height
+        assert data.events.filter(pl.Series(split.part == 0)).equals(split.train.events)
+        held = data.events.filter(pl.Series(split.part == 2))
+        assert held["item_num"].to_list() == [int(target[0]) for target in split.test.targets]

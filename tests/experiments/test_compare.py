@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_batches_do_not_change_a_ranking(split: Split, monkeypatch: pytest.Monke
 
 
 def test_chooses_the_best_on_validation_without_the_test(split: Split) -> None:
-    blind = Split(split.train, split.validation, Holdout([], []), split.name)
+    blind = replace(split, test=Holdout([], []))
     configs = [{"prior": 1.0}, {"window": 3, "recent": 5}, {"prior": 1000.0}]
     choice = choose_on_validation("markov", configs, blind)
     figures = [row["ndcg"] for row in choice.tried]

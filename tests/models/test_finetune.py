@@ -26,32 +26,8 @@ CONFIG = FinetuneConfig(
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A transformers folder of a random Llama of 30,000 weights: it loads in no time and learns as well."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    words = ["<unk>", "<end>", "Word", "?", "purple", "monkey", "green", "tea", *map(str, range(100))]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", unk_token="<unk>")
-    fast.chat_template = "{% for message in messages %}{{ message.content }} {% endfor %}"
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(words),
-        initializer_range=0.3,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    folder = tmp_path_factory.mktemp("tiny")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
+def tiny(tiny_llm):
+    return tiny_llm
 
 
 def ask(engine, requests):
@@ -120,6 +96,31 @@ def test_time_is_bounded(tiny, tmp_path):
     found = finetune(TorchEngine(tiny), EXAMPLES[2:], EXAMPLES[:2], tmp_path, config)
     assert "minutes are up" in found.stopped
     assert found.looks[-1].step < 3
+
+
+def test_a_figure_can_decide_which_look_is_best(tiny, tmp_path):
+    seen = []
+
+    def measure(engine):
+        (answer,) = ask(engine, [ask_user("Word 5?", max_tokens=6)])
+        seen.append(answer.text)
+        return {"match": float(answer.text == "purple monkey"), "early": -float(len(seen))}
+
+    run = (TorchEngine(tiny), EXAMPLES[2:], EXAMPLES[:2])
+    found = finetune(*run, tmp_path / "a", CONFIG.model_copy(update={"by": "match"}), None, measure)
+    assert seen[-1] == "purple monkey" != seen[0]  # the network as it stands at each look
+    assert [look.figures["match"] for look in found.looks] == [float(text == "purple monkey") for text in seen]
+    first = next(look.step for look in found.looks if look.figures["match"] == 1)
+    assert found.best >= first
+    kept = finetune(*run, tmp_path / "a", CONFIG.model_copy(update={"by": "match"}), None, pytest.fail)
+    assert repr(kept.looks) == repr(found.looks)  # as a run that is over keeps them
+    seen.clear()
+    early = finetune(*run, tmp_path / "b", CONFIG.model_copy(update={"by": "early", "patience": 2}), None, measure)
+    assert early.best == 0
+    assert early.stopped == "no more early in 2 looks"
+    with pytest.raises(InputError, match="no such figure") as caught:
+        finetune(*run, tmp_path / "c", CONFIG.model_copy(update={"by": "luck"}), None, measure)
+    assert "early" in str(caught.value)
 
 
 def test_examples_that_are_too_long_are_counted_and_none_is_an_error(tiny, tmp_path):

@@ -14,6 +14,7 @@ from palate.data.query import Query
 from palate.data.splits import Holdout
 from palate.errors import InputError, StorageError
 from palate.models.checkpoint import FileCheckpoint, State
+from palate.models.judging import mean_ndcg
 from palate.models.sequence_encoder import OnnxSequenceEncoder, tokens_of
 
 torch = pytest.importorskip("torch")
@@ -71,7 +72,7 @@ def test_stops_early_and_keeps_the_best_epoch() -> None:
     model = SasRec(config).fit(random_dataset(), validation=held)
     assert len(model.curve) < 60
     assert int(np.argmax(model.curve)) == len(model.curve) - 3
-    assert model._ndcg(held) == pytest.approx(max(model.curve))
+    assert mean_ndcg(model, held) == pytest.approx(max(model.curve))
 
 
 @pytest.mark.parametrize("killed_at", [1, 4, 7])
@@ -274,3 +275,15 @@ class TestFileCheckpoint:
         with pytest.raises(StorageError, match="cannot be read") as caught:
             FileCheckpoint(tmp_path / "state").load()
         assert "train again" in str(caught.value)
+
+
+def test_only_labelled_events_are_predicted() -> None:
+    """Everybody goes 0, 1, 2, 3 ...; only the steps to 3 are labels, so that 3 is what is always expected."""
+    data = dataset_of([[0, 1, 2, 3, 4, 5]] * 40, 6)
+    config = SasRecConfig(dimensions=16, blocks=1, epochs=30, dropout=0.0, warmup=0, learning_rate=0.01)
+    labels = data.events["item_num"].to_numpy() == 3
+    taught = SasRec(config, labels=labels).fit(data)
+    plain = SasRec(config).fit(data)
+    queries = [query_of(0, 1, 2), query_of(0, 1), query_of(0, 1, 2, 3, 4)]
+    assert taught.score(queries).argmax(axis=1).tolist() == [3, 3, 3]
+    assert plain.score(queries).argmax(axis=1).tolist() == [3, 2, 5]

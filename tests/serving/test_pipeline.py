@@ -9,7 +9,7 @@ import pytest
 
 from palate.data.query import Restrict
 from palate.errors import InputError
-from palate.interests.explore import TransitionTable
+from palate.interests.explore import ExploreConfig, TransitionTable
 from palate.serving.load import Snapshot
 from palate.serving.pipeline import BlendConfig, affinities, recommend
 from palate.serving.snapshot import TRANSITION_SCHEMA
@@ -97,3 +97,29 @@ def test_bad_questions(snapshot: Snapshot) -> None:
 def test_the_same_draw_gives_the_same_slate(snapshot: Snapshot) -> None:
     first, second = (recommend(snapshot, "u3", 10, rng=np.random.default_rng(5)) for _ in range(2))
     assert first == second
+
+
+def explored(snapshot: Snapshot, user: str, config: BlendConfig, seed: int = 0, moment: int | None = None) -> list[str]:
+    slate = recommend(snapshot, user, 10, rng=np.random.default_rng(seed), config=config, moment=moment)
+    return [each.item_id for each in slate if each.source == "exploration"]
+
+
+def test_a_temperature_draws_other_items_of_the_new_interest(snapshot: Snapshot) -> None:
+    one_way = ExploreConfig(interests=1, recent=1)
+    cold = {tuple(explored(snapshot, "u3", BlendConfig(explore=one_way), seed)) for seed in range(12)}
+    config = BlendConfig(explore=one_way.model_copy(update={"temperature": 5.0}))
+    warm = {tuple(explored(snapshot, "u3", config, seed)) for seed in range(12)}
+    assert len(cold) == 1
+    assert len(warm) > 4
+    node_of = snapshot.tree.node_of_items(snapshot.explore_level)
+    nums = {item: num for num, item in enumerate(snapshot.item_ids)}
+    assert len({int(node_of[nums[item]]) for items in (*cold, *warm) for item in items}) == 1
+
+
+def test_what_is_explored_lasts_until_the_refresh(snapshot: Snapshot) -> None:
+    hour = 3_600_000_000
+    config = BlendConfig(explore=ExploreConfig(refresh=2.0, temperature=5.0))
+    morning = {tuple(explored(snapshot, "u3", config, seed, 10 * hour + seed)) for seed in range(6)}
+    later = {tuple(explored(snapshot, "u3", config, 0, (10 + 2 * turn) * hour)) for turn in range(8)}
+    assert len(morning) == 1
+    assert len(later) > 3

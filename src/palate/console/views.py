@@ -114,12 +114,36 @@ def person(snapshot: Snapshot, user_id: str, draw: int) -> View | None:
     if user_id not in snapshot.user_nums:
         return None
     seed = hashlib.sha256(f"{user_id}|{draw}".encode()).digest()[:8]
-    slate = recommend(snapshot, user_id, SLATE, rng=np.random.default_rng(int.from_bytes(seed, "little")))
+    found = recommend(snapshot, user_id, SLATE, rng=np.random.default_rng(int.from_bytes(seed, "little")))
+    slate = [describe.recommendation(each, True) for each in found]
     return {
         **describe.user(snapshot, user_id),
         "draw": draw,
         "verb": snapshot.verb,
-        "slate": [describe.recommendation(each, True) for each in slate],
+        "slate": slate,
+        "explored": _explored(snapshot, slate),
+    }
+
+
+def _explored(snapshot: Snapshot, slate: list[View]) -> View | None:
+    """The path of a slate's exploration: interests drawn from the history, the new one, who said so, its items.
+
+    None where the slate explores nothing.
+    """
+    own = [each for each in slate if each["source"] == "exploration"]
+    paths = [row for each in own for row in each["evidence"] if row.get("kind") == "transition"]
+    if not paths:
+        return None
+    path, nodes = paths[0], snapshot.tree.nodes
+    drawn: list[int] = path["from_nodes"]
+    latest = [_item_row(snapshot, snapshot.item_nums[item_id]) for item_id in path["because"]]
+    others = [each for each in snapshot.transitions.of(drawn[0], drawn[-1]) if each.next_node != path["to_node"]]
+    return {
+        "drawn": [{"node": nodes[node], "item": item} for node, item in zip(drawn, latest, strict=True)],
+        "to": nodes[path["to_node"]],
+        "said": path,
+        "items": own,
+        "others": [{"node": nodes[each.next_node], "probability": each.probability} for each in others[:LISTED]],
     }
 
 

@@ -14,6 +14,9 @@ from palate.errors import InputError
 
 RowIndex = npt.NDArray[np.int64]
 RowMask = npt.NDArray[np.bool_]
+Part = npt.NDArray[np.int8]
+TRAIN, VALIDATION, TEST = 0, 1, 2
+_NAMES = {"train": TRAIN, "history": TRAIN, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Split:
     validation: Holdout
     test: Holdout
     name: str
+    part: Part
+    """Of each row of the whole's events: `TRAIN`, `VALIDATION` or `TEST`."""
 
 
 def split_global_time(
@@ -65,13 +70,64 @@ def split_global_time(
     """
     times = dataset.events["timestamp"].to_physical().to_numpy()
     first, second = _cuts(times, validation, test)
-    packed, order = dataset.histories, _packed_order(dataset)
-    held = packed.times >= first
-    part = np.where(held, np.where(packed.times >= second, 2, 1), 0)
-    make = _QueryMaker(dataset, order, min_history, exclude_seen, max_queries, seed)
+    part = np.where(times >= first, np.where(times >= second, TEST, VALIDATION), TRAIN).astype(np.int8)
     name = f"global time ({1 - validation - test:.0%} train, {validation:.0%} validation, {test:.0%} test)"
-    train = dataset.events.slice(0, int(np.searchsorted(times, first)))
-    return Split(dataset.with_events(train), make(part == 1), make(part == 2), name)
+    return _split(dataset, part, name, min_history, exclude_seen, max_queries, seed)
+
+
+def split_in_time(
+    dataset: Dataset,
+    validation: float = 0.1,
+    test: float = 0.1,
+    *,
+    min_history: int = 1,
+    exclude_seen: bool = True,
+    max_queries: int | None = None,
+    seed: int = 0,
+) -> Split:
+    """The best split that the data allow; its `name` says which it was.
+
+    1. As the source cut it, where the events have a column `split` with rows of train (or history), valid and test.
+    2. By global time, where there is a clock.
+    3. Each user's last event: where a time is a place in a sequence, or all times are the same, there is no moment
+       that is the same for all.
+    """
+    given = _given_part(dataset)
+    if given is not None:
+        return _split(dataset, given, "as the source cut it", min_history, exclude_seen, max_queries, seed)
+    rest = {"min_history": min_history, "exclude_seen": exclude_seen, "max_queries": max_queries, "seed": seed}
+    if has_clock(dataset):
+        return split_global_time(dataset, validation, test, **rest)  # type: ignore[arg-type]
+    return split_leave_last_one_out(dataset, **rest)  # type: ignore[arg-type]
+
+
+def has_clock(dataset: Dataset) -> bool:
+    """Whether times are moments: places in a sequence, read as microseconds or seconds, lie in the first years."""
+    years = dataset.events["timestamp"].dt.year()
+    return years.len() > 0 and bool((years.max() > 1971) and dataset.events["timestamp"].n_unique() > 2)  # type: ignore[operator]
+
+
+def _given_part(dataset: Dataset) -> Part | None:
+    if "split" not in dataset.events.columns or dataset.events["split"].dtype != pl.String:
+        return None
+    part = dataset.events["split"].replace_strict(_NAMES, default=-1, return_dtype=pl.Int8).to_numpy()
+    return part if set(np.unique(part).tolist()) == {TRAIN, VALIDATION, TEST} else None
+
+
+def _split(
+    dataset: Dataset,
+    part: Part,
+    name: str,
+    min_history: int,
+    exclude_seen: bool,
+    max_queries: int | None,
+    seed: int,
+) -> Split:
+    order = _packed_order(dataset)
+    make = _QueryMaker(dataset, order, min_history, exclude_seen, max_queries, seed)
+    packed = part[order]
+    train = dataset.with_events(dataset.events.filter(pl.Series(part == TRAIN)))
+    return Split(train, make(packed == VALIDATION), make(packed == TEST), name, part)
 
 
 def split_leave_last_one_out(
@@ -89,15 +145,13 @@ def split_leave_last_one_out(
     """
     offsets = dataset.histories.offsets
     counts = np.diff(offsets)
-    test = np.zeros(dataset.events.height, dtype=bool)
-    validation = test.copy()
-    test[offsets[1:][counts >= 2] - 1] = True
-    validation[offsets[1:][counts >= 3] - 2] = True
-    order = _packed_order(dataset)
-    make = _QueryMaker(dataset, order, min_history, exclude_seen, max_queries, seed)
-    kept = np.sort(order[~(test | validation)])
+    packed = np.full(dataset.events.height, TRAIN, dtype=np.int8)
+    packed[offsets[1:][counts >= 2] - 1] = TEST
+    packed[offsets[1:][counts >= 3] - 2] = VALIDATION
+    part = np.empty_like(packed)
+    part[_packed_order(dataset)] = packed
     name = "leave-last-one-out (leaks the future; for comparison with papers)"
-    return Split(dataset.with_events(dataset.events[kept]), make(validation), make(test), name)
+    return _split(dataset, part, name, min_history, exclude_seen, max_queries, seed)
 
 
 def _cuts(times: RowIndex, validation: float, test: float) -> tuple[int, int]:

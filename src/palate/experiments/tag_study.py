@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate.data.dataset import Dataset, IntArray
-from palate.data.splits import Split, split_global_time, split_leave_last_one_out
+from palate.data.splits import Split, has_clock, split_global_time, split_leave_last_one_out
 from palate.errors import InputError
 from palate.experiments.study import Study
 from palate.experiments.tag_measures import TagSet
@@ -86,8 +86,7 @@ class TagStudy:
     def split(self) -> Split:
         """By time; where the data have no clock, each user's last click."""
         most = 20 * self.settings.pairs
-        clock = self.dataset.events["timestamp"].dt.year().max()
-        if clock is not None and cast(int, clock) > 1971:
+        if has_clock(self.dataset):
             return split_global_time(self.dataset, 0.1, 0.1, max_queries=most)
         self.notes.append(
             "The data have no clock: what is held out is each user's last click, so others' futures may be learnt from."

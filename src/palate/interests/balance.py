@@ -1,4 +1,4 @@
-"""One cut of the interest tree: k-means whose parts must carry about the same weight."""
+"""One cut of the interest tree: spherical k-means whose parts may not carry more than a capacity."""
 
 from __future__ import annotations
 
@@ -6,131 +6,120 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.data.dataset import FloatArray
+from palate.interests.settle import settle
 
 Weights = npt.NDArray[np.float64]
 Parts = npt.NDArray[np.int64]
 
+# Entries of the similarity matrix held at once (128 MiB); rows beyond are assigned but not fitted on.
+HELD = 2**25
+LEAST_LOAD = 0.4  # of the mean: a part below it lowers its price, so that no interest is a handful of items
+
 
 def split_balanced(
-    vectors: FloatArray,
-    weights: Weights,
-    parts: int,
-    slack: float,
-    fewest: int,
-    iterations: int,
-    rng: np.random.Generator,
+    vectors: FloatArray, weights: Weights, parts: int, capacity: float, iterations: int, rng: np.random.Generator
 ) -> Parts:
-    """The part (0..parts-1) of each row of `vectors` [n, d], unit length.
+    """The part (0..parts-1) of each row of `vectors` [n, d], unit length, in an order that is random.
 
-    Spherical k-means in which each part has a price that rises while it is too heavy (the dual of the
-    capacity-constrained assignment), then a repair that moves the rows which lose least until no part is
-    heavier than `slack` times the mean. Where heavy single rows forbid that, rows go heaviest first to the
-    nearest part with room, else to the lightest. A row heavier than a part counts as one part, so that the
-    others still share what is left. Each part gets at least `fewest` rows.
+    Lloyd's rounds in which each part has a price, raised while its load is over `capacity` and lowered while it
+    is nearly empty (the dual of the capacity-constrained assignment; parts are cells of a power diagram), then
+    `settle`, which moves the rows that lose least until no part is over. All but the last rounds see the first
+    rows alone. No part is empty while there are as many rows as parts. Equal rows are dealt out evenly.
+
+    Args:
+        weights: Load of each row, [n], above 0, none above the mean load of the level (`level_mean`).
+        capacity: Load that no part may exceed, unless rows are too heavy to be packed so.
     """
-    weights = _clipped(weights, parts)
-    capacity = slack * weights.sum() / parts
-    centres = _seeds(vectors, weights, parts, rng)
-    prices = np.zeros(parts)
-    for _ in range(iterations):
-        similarity = (vectors @ centres.T).astype(np.float64)
-        prices = _balancing_prices(similarity, weights, prices)
-        part = np.argmax(similarity - prices, axis=1)
-        centres = _centres(vectors, weights, part, centres)
-    gain = (vectors @ centres.T).astype(np.float64) - prices
-    part = np.argmax(gain, axis=1)
-    part = _lighten(part, gain, weights, capacity)
-    if np.bincount(part, weights, parts).max() > capacity:
-        packed = _pack(gain, weights, capacity)
-        if np.bincount(packed, weights, parts).max() < np.bincount(part, weights, parts).max():
-            part = packed
-    return _fill(part, gain, weights, fewest)
+    n = len(vectors)
+    if parts >= n:
+        return np.arange(n)
+    if parts == 1:
+        return np.zeros(n, dtype=np.int64)
+    capacity = max(capacity, float(weights.sum()) / parts)
+    # Adds at most 1e-5 to a cosine, another part first for each row: what is equal is dealt out, not piled up.
+    turn = rng.random(n, dtype=np.float32)
+    few, many = min(n, max(4096, 256 * parts)), min(n, HELD // parts)
+    centres, prices = _seeds(vectors[:few], parts, rng), np.zeros(parts)
+    left, part = iterations, np.zeros(0, dtype=np.int64)
+    while left:
+        left -= 1
+        seen = few if left >= 3 else many
+        gain = gains(vectors[:seen], centres, turn[:seen])
+        share = float(weights[:seen].sum() / weights.sum())
+        prices = _balancing_prices(gain, weights[:seen], capacity * share, prices)
+        before, part = part, np.argmax(gain - prices.astype(np.float32), axis=1)
+        centres = centroids(vectors[:seen], part, centres)
+        if len(before) == seen and (before == part).all():
+            left = min(left, 3 if seen < many else 0)  # settled: on to all rows, or done
+
+    def gain_of(rows: Parts) -> FloatArray:
+        return gains(vectors[rows], centres, turn[rows])
+
+    return settle(_assign(vectors, centres, turn, prices), gain_of, weights, capacity, parts)
 
 
-def _clipped(weights: Weights, parts: int) -> Weights:
-    """`min(weight, c)` with `c` the mean of the parts so clipped, by fixed-point iteration from above."""
-    clipped = weights
-    for _ in range(parts):
-        clipped = np.minimum(weights, clipped.sum() / parts)
-    return clipped
+def gains(vectors: FloatArray, centres: FloatArray, turn: FloatArray | None = None) -> FloatArray:
+    """Cosine of each row to each centre, [n, parts], ties told apart by `turn`."""
+    found = vectors @ centres.T
+    if turn is not None:
+        places = np.arange(len(centres), dtype=np.float32) / len(centres)
+        found += np.float32(1e-5) * ((turn[:, None] + places) % 1)
+    return found
 
 
-def _seeds(vectors: FloatArray, weights: Weights, parts: int, rng: np.random.Generator) -> FloatArray:
-    """k-means++ on cosine distance, weighted."""
-    chosen = [int(rng.choice(len(vectors), p=weights / weights.sum()))]
+def centroids(vectors: FloatArray, part: Parts, otherwise: FloatArray) -> FloatArray:
+    """Direction of the mean of each part's rows; the row of `otherwise` for a part that has none."""
+    if len(part) * len(otherwise) <= 2**18:  # a sparse matrix takes longer to make than to use
+        total = np.asarray((np.arange(len(otherwise))[:, None] == part).astype(np.float32) @ vectors)
+    else:
+        from scipy.sparse import csr_matrix
+
+        ones, starts = np.ones(len(part), np.float32), np.arange(len(part) + 1)
+        total = np.asarray(csr_matrix((ones, part, starts), (len(part), len(otherwise))).T @ vectors, dtype=np.float32)
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return np.where(length > 1e-6, total / np.maximum(length, 1e-6), otherwise).astype(np.float32)
+
+
+def level_mean(weights: Weights, nodes: int) -> float:
+    """The largest c with `sum(min(weights, c)) == nodes * c`: the mean load when no item counts more than a node.
+
+    An item that alone exceeds the mean fills one node, and the others share what is left.
+    """
+    heavy_first = np.sort(weights)[::-1]
+    after = heavy_first.sum() - np.concatenate([[0.0], np.cumsum(heavy_first)[:-1]])  # item j and all lighter ones
+    means = after[:nodes] / (nodes - np.arange(min(nodes, len(weights))))
+    filled = np.flatnonzero(heavy_first[: len(means)] <= means * (1 + 1e-12))
+    return float(means[filled[0]] if len(filled) else heavy_first[-1])
+
+
+def _assign(vectors: FloatArray, centres: FloatArray, turn: FloatArray, prices: Weights) -> Parts:
+    step = max(1, HELD // len(centres))
+    cuts = [slice(start, start + step) for start in range(0, len(vectors), step)]
+    price = prices.astype(np.float32)
+    return np.concatenate([np.argmax(gains(vectors[cut], centres, turn[cut]) - price, axis=1) for cut in cuts])
+
+
+def _seeds(vectors: FloatArray, parts: int, rng: np.random.Generator) -> FloatArray:
+    """k-means++ on cosine distance."""
+    chosen = [int(rng.integers(len(vectors)))]
     distance = np.full(len(vectors), np.inf)
     for _ in range(parts - 1):
-        latest = 1 - (vectors @ vectors[chosen[-1]]).astype(np.float64)
-        distance = np.minimum(distance, np.maximum(latest, 1e-9))
-        mass = weights * distance
-        mass[chosen] = 0
-        chosen.append(int(rng.choice(len(vectors), p=mass / mass.sum())))
+        distance = np.minimum(distance, np.maximum(1 - vectors @ vectors[chosen[-1]], 1e-9))
+        distance[chosen] = 0
+        mass = np.cumsum(distance)
+        chosen.append(int(np.searchsorted(mass, rng.random() * mass[-1], side="right")))
     return vectors[chosen]
 
 
-def _balancing_prices(similarity: Weights, weights: Weights, prices: Weights, rounds: int = 30) -> Weights:
-    """Raise the price of heavy parts and lower that of light ones, in ever smaller steps."""
-    parts = similarity.shape[1]
-    step = 0.5 * float(similarity.std()) + 1e-9
-    for round_ in range(rounds):
-        load = np.bincount(np.argmax(similarity - prices, axis=1), weights, parts) / weights.sum()
-        prices = prices + step / (1 + 0.3 * round_) * np.clip(load * parts - 1, -1, 1)
-    return prices
-
-
-def _centres(vectors: FloatArray, weights: Weights, part: Parts, centres: FloatArray) -> FloatArray:
-    result = centres.copy()
-    for number in range(len(centres)):
-        own = part == number
-        total = weights[own].astype(np.float32) @ vectors[own]
-        length = float(np.linalg.norm(total))
-        if length > 0:
-            result[number] = total / length
-    return result
-
-
-def _lighten(part: Parts, gain: Weights, weights: Weights, capacity: float) -> Parts:
-    """Move rows out of parts over `capacity`, those that lose least for their weight first."""
-    part, parts = part.copy(), gain.shape[1]
-    load = np.bincount(part, weights, parts)
-    for heavy in np.argsort(-load):
-        own = np.flatnonzero(part == heavy)
-        second = gain[own].copy()
-        second[:, heavy] = -np.inf
-        loss = (gain[own, heavy] - second.max(axis=1)) / weights[own]
-        for row in own[np.argsort(loss, kind="stable")]:
-            if load[heavy] <= capacity:
-                break
-            room = load + weights[row] <= capacity
-            room[heavy] = False
-            if room.any():
-                target = int(np.argmax(np.where(room, gain[row], -np.inf)))
-                part[row] = target
-                load[heavy] -= weights[row]
-                load[target] += weights[row]
-    return part
-
-
-def _pack(gain: Weights, weights: Weights, capacity: float) -> Parts:
-    """Heaviest first to the best part with room, else to the lightest part."""
-    load = np.zeros(gain.shape[1])
-    part = np.zeros(len(weights), dtype=np.int64)
-    for row in np.argsort(-weights, kind="stable"):
-        room = load + weights[row] <= capacity
-        part[row] = np.argmax(np.where(room, gain[row], -np.inf)) if room.any() else np.argmin(load)
-        load[part[row]] += weights[row]
-    return part
-
-
-def _fill(part: Parts, gain: Weights, weights: Weights, fewest: int) -> Parts:
-    """Give parts with too few rows the lightest rows of parts that can spare them."""
-    count = np.bincount(part, minlength=gain.shape[1])
-    for poor in np.flatnonzero(count < fewest):
-        for row in np.lexsort((-gain[:, poor], weights)):
-            if count[poor] >= fewest:
-                break
-            if part[row] != poor and count[part[row]] > fewest:
-                count[part[row]] -= 1
-                count[poor] += 1
-                part[row] = poor
-    return part
+def _balancing_prices(gain: FloatArray, weights: Weights, capacity: float, prices: Weights, steps: int = 10) -> Weights:
+    """Projected subgradient on the multipliers of `load <= capacity` and `load >= LEAST_LOAD * mean`."""
+    parts = gain.shape[1]
+    least = LEAST_LOAD * weights.sum() / parts / capacity
+    step = 0.5 * float(gain[:4096].std()) + 1e-9
+    over, under = np.maximum(prices, 0), np.maximum(-prices, 0)
+    for number in range(steps):
+        load = np.bincount(np.argmax(gain - (over - under).astype(np.float32), axis=1), weights, parts) / capacity
+        size = step / (1 + 0.3 * number)
+        over = np.maximum(0, over + size * np.minimum(load - 1, 1))
+        under = np.maximum(0, under + size * np.maximum(least - load, -1))
+    return np.asarray(over - under)

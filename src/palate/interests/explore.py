@@ -7,9 +7,9 @@ No model is asked while serving.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,13 @@ class ExploreConfig(BaseModel):
     recent: int = Field(default=50, ge=1, description="events of the history that are drawn from")
     half_life: float = Field(default=10.0, gt=0, description="events after which an event weighs half")
     attempts: int = Field(default=8, ge=1, description="draws before giving up when all that is proposed is known")
+    temperature: float = Field(
+        default=0.0, ge=0, description="of the softmax over the new interest's items; 0 takes the best in order"
+    )
+    pool: int = Field(default=200, ge=1, description="best items of the new interest that are drawn from")
+    refresh: float = Field(
+        default=0.0, ge=0, description="hours for which a person is drawn the same; 0 draws anew at each request"
+    )
     rare_share: float = Field(
         default=0.5,
         ge=0,
@@ -60,30 +67,33 @@ class TransitionTable:
 
     def __init__(self, rows: pl.DataFrame) -> None:
         self.rows = rows
-        self._of_pair: dict[tuple[int, int], list[Transition]] = defaultdict(list)
-        self._with_node: dict[int, list[Transition]] = defaultdict(list)
-        columns = ("node_a", "node_b", "next_node", "probability", "model", "prompt_hash")
-        for a, b, *rest in rows.select(columns).sort("probability", descending=True, nulls_last=True).iter_rows():
-            transition = Transition(*rest)
-            self._of_pair[min(a, b), max(a, b)].append(transition)
-            for node in {a, b}:
-                self._with_node[node].append(transition)
+        ends = pl.min_horizontal("node_a", "node_b"), pl.max_horizontal("node_a", "node_b")
+        best = rows.with_columns(ends[0].alias("node_a"), ends[1].alias("node_b")).sort(
+            "node_a", "node_b", "probability", descending=[False, False, True], nulls_last=True, maintain_order=True
+        )
+        self._best = best.select("next_node", "probability", "model", "prompt_hash")
+        self._ends = best.select("node_a", "node_b").to_numpy().astype(np.int64)
+        self._keys = _pair_key(self._ends[:, 0], self._ends[:, 1])
 
     def __len__(self) -> int:
         return self.rows.height
 
     def of(self, a: int, b: int) -> list[Transition]:
         """What comes after the pair; (a, a) is a single interest. Empty if the table has no such pair."""
-        return self._of_pair.get((min(a, b), max(a, b)), [])
+        key = _pair_key(np.int64(min(a, b)), np.int64(max(a, b)))
+        start, stop = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")
+        return [Transition(*row) for row in self._best[int(start) : int(stop)].iter_rows()]
 
     def with_node(self, node: int) -> list[Transition]:
         """What comes after any pair with the node, the most frequent answer first: for pairs the table lacks."""
-        found = self._with_node.get(node, [])
-        votes: dict[int, int] = defaultdict(int)
-        for transition in found:
-            votes[transition.next_node] += 1
-        first = {transition.next_node: transition for transition in reversed(found)}
-        return [first[node] for node in sorted(first, key=lambda node: (-votes[node], node))]
+        found = self._best[np.flatnonzero((self._ends == node).any(axis=1)).tolist()]
+        first = found.group_by("next_node", maintain_order=True).agg(pl.first(*self._best.columns[1:]), pl.len())
+        ranked = first.sort("len", "next_node", descending=[True, False]).drop("len")
+        return [Transition(*row) for row in ranked.iter_rows()]
+
+
+def _pair_key(low: npt.NDArray[np.int64] | np.int64, high: npt.NDArray[np.int64] | np.int64) -> Any:
+    return low * 2**31 + high
 
 
 @dataclass(frozen=True)

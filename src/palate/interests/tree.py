@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from palate.data.dataset import FloatArray, IntArray
 from palate.data.whole_file import replace_file
 from palate.errors import InputError, StorageError
-from palate.interests.balance import split_balanced
+from palate.interests.grow import Map, branching_for, canonical_order, grow
 
 FORMAT = 1
 
@@ -28,11 +27,13 @@ class TreeConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    branching: tuple[int, ...] = Field(
-        default=(8, 4), min_length=1, description="parts of a node at each level, from the root"
+    branching: tuple[Annotated[int, Field(ge=2)], ...] | None = Field(
+        default=(8, 4),
+        min_length=1,
+        description="parts of a node at each level, from the root, on average; null chooses by the number of items",
     )
     max_over_mean: float = Field(
-        default=1.3, gt=1.0, description="traffic of a level's heaviest node over the level's mean"
+        default=1.3, gt=1.0, description="load of a level's heaviest node over the level's mean (see build_tree)"
     )
     floor: float = Field(default=0.05, gt=0, description="least weight of an item, as a share of the mean traffic")
     iterations: int = Field(default=15, ge=1, description="rounds of k-means at each node")
@@ -113,47 +114,62 @@ class InterestTree:
 
 
 def build_tree(
-    vectors: FloatArray, traffic: npt.NDArray[Any] | Sequence[float], config: TreeConfig | None = None
+    vectors: FloatArray,
+    traffic: npt.NDArray[Any] | Sequence[float],
+    config: TreeConfig | None = None,
+    over: Map = map,
 ) -> InterestTree:
     """Cluster items into a tree whose nodes at each level carry about the same traffic.
 
-    From the root down each node is cut by spherical k-means and a capacity-constrained assignment (`balance`).
-    No node of a level exceeds `max_over_mean` of its mean, unless single items are too heavy to allow it.
+    From the root down each node is cut by spherical k-means under a capacity (`balance`). A level has the product of
+    the branching down to it in nodes, or one an item where there are fewer; a node gets more or fewer parts by the
+    traffic it carries, at least one, so that the slack of one level does not narrow the next.
+
+    Balance: with c the mean load of a level's nodes when an item counts at most c (`level_mean`), no node's load
+    exceeds `max_over_mean * c`. So where a node carries more than `max_over_mean` times the plain mean, one item in it
+    alone exceeds that mean. The bound is out of reach where items of more than a quarter of c do not pack; they are
+    then packed heaviest first.
+
+    The same items in another order give the same tree, as does the same seed.
 
     Args:
-        vectors: [n_items, d] float32 of unit length (inner product = cosine).
+        vectors: [n_items, d] float32 of unit length (inner product = cosine); a row of zeros is like nothing and
+            goes where there is room.
         traffic: Events of each item, [n_items], 0 or more. Items below the floor count as the floor, so that
             what was never chosen still takes room; `Node.traffic` is the sum of these weights.
-        config: Shape and balance; the same seed and input give the same tree.
+        config: Shape and balance.
+        over: What maps the nodes of a level, whose cuts are independent: `ProcessPoolExecutor().map` uses all cores,
+            `ray.util.multiprocessing.Pool().map` a cluster.
 
     Raises:
-        InputError: for shapes that disagree, values that are not finite, or fewer items than leaves.
+        InputError: for shapes that disagree, values that are not finite, or no item at all.
     """
     config = config or TreeConfig()
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    weights = _weights(vectors, np.asarray(traffic, dtype=np.float64), config)
-    rng = np.random.default_rng(config.seed)
-    # An even share of the slack at each level: the excess of a node multiplies into its descendants.
-    slack = config.max_over_mean ** (1 / len(config.branching))
-    nodes = [Node(0, None, 0, 0, len(weights), float(weights.sum()))]
-    order = np.arange(len(weights), dtype=np.int32)
-    row = nodes[:]
-    for level, parts in enumerate(config.branching, start=1):
-        fewest = math.prod(config.branching[level:])
-        below: list[Node] = []
-        for node in row:
-            own = order[node.start : node.stop].copy()
-            part = split_balanced(vectors[own], weights[own], parts, slack, fewest, config.iterations, rng)
-            order[node.start : node.stop] = own[np.argsort(part, kind="stable")]
-            start = node.start
-            for size, load in zip(
-                np.bincount(part, minlength=parts), np.bincount(part, weights[own], parts), strict=True
-            ):
-                number = len(nodes) + len(below)
-                below.append(Node(number, node.node, level, start, start + int(size), float(load)))
-                start += int(size)
-        nodes += below
-        row = below
+    weights = tree_weights(vectors, np.asarray(traffic, dtype=np.float64), config)
+    first = canonical_order(vectors, weights, config.seed)
+    shape = shape_for(len(weights), config)
+    bound, rounds = config.max_over_mean, config.iterations
+    order, sizes = grow(vectors, weights, first, shape, bound, rounds, config.seed, over)
+    return numbered(order.astype(np.int32), sizes, weights)
+
+
+def numbered(order: IntArray, sizes: Sequence[npt.NDArray[np.int64]], weights: npt.NDArray[np.float64]) -> InterestTree:
+    """The tree of items in leaf order and of the sizes of each level's nodes, none of them 0, in the same order."""
+    load = np.concatenate([[0.0], np.cumsum(weights[order])])
+    nodes, above = [Node(0, None, 0, 0, len(order), float(load[-1]))], np.zeros(1, dtype=np.int64)
+    for level, row in enumerate(sizes, start=1):
+        stops = np.cumsum(row)
+        starts = stops - row
+        base = len(nodes) - len(above)
+        parents = base + np.searchsorted(above, starts, side="right") - 1
+        traffic = load[stops] - load[starts]
+        columns = zip(parents.tolist(), starts.tolist(), stops.tolist(), traffic.tolist(), strict=True)
+        nodes += [
+            Node(number, parent, level, start, stop, carried)
+            for number, (parent, start, stop, carried) in enumerate(columns, start=len(nodes))
+        ]
+        above = starts
     return InterestTree(tuple(nodes), order)
 
 
@@ -208,8 +224,18 @@ def _check(tree: InterestTree) -> None:
             raise ValueError(f"node {node.node} has a child that ends before it starts")
 
 
-def _weights(vectors: FloatArray, traffic: npt.NDArray[np.float64], config: TreeConfig) -> npt.NDArray[np.float64]:
-    n_leaves = math.prod(config.branching)
+def shape_for(n_items: int, config: TreeConfig) -> list[int]:
+    """Nodes of each level below the root."""
+    counts = np.cumprod(np.array(config.branching or branching_for(n_items), dtype=np.float64))
+    return [min(n_items, int(count)) for count in counts]
+
+
+def tree_weights(vectors: FloatArray, traffic: npt.NDArray[np.float64], config: TreeConfig) -> npt.NDArray[np.float64]:
+    """What each item counts: its traffic, or the floor.
+
+    Raises:
+        InputError: as `build_tree`.
+    """
     if vectors.ndim != 2 or traffic.shape != vectors.shape[:1]:
         raise InputError(
             "Vectors and traffic do not fit each other",
@@ -218,12 +244,7 @@ def _weights(vectors: FloatArray, traffic: npt.NDArray[np.float64], config: Tree
         )
     if not np.isfinite(vectors).all() or not np.isfinite(traffic).all() or (traffic < 0).any():
         raise InputError("Vectors and traffic must be finite and traffic not negative", where="build_tree")
-    if len(traffic) < n_leaves or min(config.branching) < 2:
-        raise InputError(
-            "The tree has more leaves than there are items, or a level that does not branch",
-            where="TreeConfig.branching",
-            got=f"{config.branching} for {len(traffic)} items",
-            allowed="two or more parts at each level, at most one leaf an item",
-        )
+    if not len(traffic):
+        raise InputError("A tree needs at least one item", where="build_tree", got="no items")
     mean = float(traffic.mean())
     return np.maximum(traffic, config.floor * mean if mean > 0 else 1.0)

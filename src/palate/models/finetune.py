@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Progress = Callable[[str, int, int, dict[str, float]], None]  # as of `palate.models.trainer`
+Measure = Callable[[TorchEngine], dict[str, float]]  # further figures of the model as it stands
 Tokens = list[int]
 _BUCKET = 16  # batches of examples that are sorted by length together
 
@@ -46,9 +47,10 @@ class FinetuneConfig(BaseModel):
     epochs: int = Field(default=2, ge=1, description="most passes over the examples")
     max_tokens: int = Field(default=160, ge=8, description="longer examples are left out and counted")
     judge_every: int = Field(default=20, ge=1, description="steps between two looks at the validation examples")
-    patience: int = Field(default=3, ge=1, description="looks without a lower validation loss before it stops")
+    patience: int = Field(default=3, ge=1, description="looks that are no better before it stops")
     minutes: float | None = Field(default=None, gt=0, description="most time in all, killed runs included")
     mixed: bool | None = Field(default=None, description="multiply in bfloat16; None: where the processor knows it")
+    by: str = Field(default="loss", description="what the best look is chosen by: the least loss, or most of a figure")
     seed: int = Field(default=0, description="of the initial weights and the order of the examples")
 
 
@@ -73,6 +75,7 @@ class Look:
     tokens: float
     exact: float
     training: float  # mean training loss since the last look
+    figures: dict[str, float] = field(default_factory=dict)  # of `measure`
 
 
 @dataclass(frozen=True)
@@ -106,13 +109,18 @@ def finetune(
     folder: Path,
     config: FinetuneConfig | None = None,
     on_progress: Progress | None = None,
+    measure: Measure | None = None,
 ) -> Tuned:
     """Tune the model of `engine` (which is closed afterwards) and leave the adapter in `folder/adapter`.
 
     Step 0 is judged too: where nothing is better than the untuned model, the adapter changes nothing.
 
+    Args:
+        measure: Called at each look with the engine, whose network is the model as it stands: what it finds is kept
+            with the look, and `config.by` may name a figure of it. Equal figures are told apart by the loss.
+
     Raises:
-        InputError: No example is short enough, or there is none to validate on.
+        InputError: No example is short enough, or there is none to validate on; `measure` finds no figure `config.by`.
         StorageError: The training state or the adapter cannot be written.
         EngineError: peft or transformers is missing.
     """
@@ -126,7 +134,7 @@ def finetune(
                 hint="Raise max_tokens, shorten the prompts, or give more examples.",
             )
     try:
-        course = _Run(engine, sides[0], sides[1], folder, config, on_progress).run()
+        course = _Run(engine, sides[0], sides[1], folder, config, on_progress, measure).run()
     finally:
         engine.close()
     left_out = len(train) - len(sides[0])
@@ -159,9 +167,10 @@ class _Run:
         folder: Path,
         config: FinetuneConfig,
         on_progress: Progress | None,
+        measure: Measure | None,
     ) -> None:
         self.engine, self.train, self.validation = engine, train, validation
-        self.folder, self.config, self.on_progress = folder, config, on_progress
+        self.folder, self.config, self.on_progress, self.measure = folder, config, on_progress, measure
         self.checkpoint = FileCheckpoint(folder / "training.safetensors")
         facts = [engine.model, config.model_dump(exclude={"minutes"}), train, validation]
         self.key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -259,8 +268,8 @@ class _Run:
             loss, tokens, right = loss + float(mean) * n, tokens + n, right + float((hits & there).sum())
             exact += float((hits | ~there).all(1).sum())
         course, training = self.course, float(np.mean(self.losses)) if self.losses else float("nan")
-        look = Look(course.step, loss / tokens, right / tokens, exact / len(order), training)
-        better = not course.looks or look.loss < min(before.loss for before in course.looks)
+        look = Look(course.step, loss / tokens, right / tokens, exact / len(order), training, self._figures())
+        better = not course.looks or self._worth(look) > max(self._worth(before) for before in course.looks)
         course.stale = 0 if better else course.stale + 1
         if better:
             course.best, self.best = course.step, _copy(self.weights)
@@ -270,10 +279,27 @@ class _Run:
         self._judge_end()
         self.checkpoint.save(self._state())
 
+    def _figures(self) -> dict[str, float]:
+        import torch
+
+        if self.measure is None:
+            return {}
+        with torch.autocast(self.network.device.type, torch.bfloat16, enabled=bool(self.mixed)):
+            return self.measure(self.engine)
+
+    def _worth(self, look: Look) -> tuple[float, float]:
+        """Larger is better."""
+        by = self.config.by
+        if by != "loss" and by not in look.figures:
+            found = ["loss", *look.figures]
+            raise InputError("There is no such figure to choose by.", where="FinetuneConfig.by", got=by, allowed=found)
+        return (0.0 if by == "loss" else look.figures[by], -look.loss)
+
     def _judge_end(self) -> None:
         course = self.course
         if course.stale >= self.config.patience:
-            course.stopped = f"no lower validation loss in {course.stale} looks"
+            what = "no lower validation loss" if self.config.by == "loss" else f"no more {self.config.by}"
+            course.stopped = f"{what} in {course.stale} looks"
         elif course.step >= self.total:
             course.stopped = "all epochs done"
         elif self._out_of_time():

@@ -14,6 +14,7 @@ MODELS = {
     "markov": "palate.models.markov:Markov",
     "item-knn": "palate.models.item_knn:ItemKnn",
     "ease": "palate.models.ease:Ease",
+    "two-tower": "palate.models.two_tower:TwoTower",
     "sasrec": "palate.models.sasrec:SasRec",
 }
 

@@ -27,15 +27,16 @@ from palate.data.dataset import Dataset, FloatArray, IntArray
 from palate.data.query import Query
 from palate.data.splits import Holdout
 from palate.errors import PalateError
-from palate.evaluation.ranking import mask_seen, ndcg, top_n
 from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import Checkpoint, State
+from palate.models.judging import mean_ndcg, thinned
 from palate.models.sequence_encoder import BATCH, tokens_of
-from palate.models.softmax import CatalogueLoss
+from palate.models.softmax import CatalogueLoss, fill_unseen
 from palate.models.trainer import Batch, Progress, Trainer, TrainerConfig
 
 Counts = npt.NDArray[np.int64]
-IGNORED = -1  # a target that is padding
+Flags = npt.NDArray[np.bool_]
+IGNORED = -1  # a target that is padding, or no label
 
 
 class SasRecConfig(TrainerConfig):
@@ -117,6 +118,9 @@ class SasRec:
     Args:
         checkpoint: Where `fit` keeps its state after each epoch and goes on from.
         on_progress: Called by `fit` after each step with name, steps done, steps at most, figures.
+        labels: Which events are predicted, a flag for each row of the training events; None: all. The others are
+            read all the same. Only first meetings with an interest make it novelty-boosted (Wang et al. 2024, arXiv
+            2405.16363).
     """
 
     name = "sasrec"
@@ -127,9 +131,10 @@ class SasRec:
         *,
         checkpoint: Checkpoint | None = None,
         on_progress: Progress | None = None,
+        labels: Flags | None = None,
     ) -> None:
         self.config = config or SasRecConfig()
-        self.checkpoint, self.on_progress = checkpoint, on_progress
+        self.checkpoint, self.on_progress, self.labels = checkpoint, on_progress, labels
         self.curve: list[float] = []
         self._network: Network | None = None
 
@@ -140,7 +145,7 @@ class SasRec:
             torch.manual_seed(self.config.seed)
             network = Network(dataset.n_items, self.config)
         self._network = network
-        windows = _Windows(dataset, self.config)
+        windows = _Windows(dataset, self.config, self.labels)
         config = self.config
         catalogue = CatalogueLoss(network.table, counts, config.label_smoothing, config.full_softmax, config.negatives)
 
@@ -148,7 +153,7 @@ class SasRec:
             kept = targets != IGNORED
             return catalogue(network.hidden(tokens)[kept], targets[kept])
 
-        held = None if validation is None or not validation.queries else _thin(validation, self.config)
+        held = thinned(validation, self.config.validation_queries)
         trainer = Trainer(
             self.name,
             network,
@@ -156,12 +161,12 @@ class SasRec:
             loss,
             None if held is None else lambda: self._judged(held, counts),
             self.config,
-            _key(self.config, dataset, held),
+            _key(self.config, dataset, held, self.labels),
             self.checkpoint,
             self.on_progress,
         )
         self.curve = trainer.run().curve
-        _fill_unseen(network, counts)
+        fill_unseen(network.table, counts)
         return self
 
     def score(self, queries: Sequence[Query], items: IntArray | None = None) -> FloatArray:
@@ -230,71 +235,56 @@ class SasRec:
         return self._network
 
     def _judged(self, held: Holdout, counts: Counts) -> float:
-        _fill_unseen(self._fitted(), counts)  # as the finished model has them
-        return self._ndcg(held)
-
-    def _ndcg(self, held: Holdout) -> float:
-        total = 0.0
-        for start in range(0, len(held.queries), BATCH):
-            queries, targets = held.queries[start : start + BATCH], held.targets[start : start + BATCH]
-            scores = mask_seen(self.score(queries), [query.history for query in queries])
-            total += float(np.nansum(ndcg(top_n(scores, 10), targets, 10)))
-        return total / len(held.queries)
+        fill_unseen(self._fitted().table, counts)  # as the finished model has them
+        return mean_ndcg(self, held)
 
 
 class _Windows:
     """Cuts the histories of `dataset` anew for each epoch into windows, so that each event is predicted once."""
 
-    def __init__(self, dataset: Dataset, config: SasRecConfig) -> None:
+    def __init__(self, dataset: Dataset, config: SasRecConfig, labels: Flags | None = None) -> None:
         self.n_items, self.length, self.targets = dataset.n_items, config.length, config.batch_targets
         histories = dataset.histories
-        begin = np.array([dataset.n_items + 1])
+        begin = np.array([[dataset.n_items + 1], [IGNORED]])
         used = np.flatnonzero(np.diff(histories.offsets))
-        self.sequences = [np.concatenate([begin, histories.of(int(user))]) for user in used]
+        wanted = histories.items
+        if labels is not None:
+            packed = labels[np.argsort(dataset.events["user_num"].to_numpy(), kind="stable")]
+            wanted = np.where(packed, wanted, IGNORED).astype(np.int32)
+        both = np.stack([histories.items, wanted])  # what is read, what is predicted
+        bounds = [(int(histories.offsets[user]), int(histories.offsets[user + 1])) for user in used]
+        self.sequences = [np.concatenate([begin, both[:, a:b]], axis=1) for a, b in bounds]
 
     def __call__(self, rng: np.random.Generator) -> list[Batch]:
-        windows = [w for sequence in self.sequences for w in self._cut(sequence, rng)]
+        cut = [w for sequence in self.sequences for w in self._cut(sequence, rng)]
+        windows = [w for w in cut if (w[1, 1:] != IGNORED).any()]
         rng.shuffle(windows)
-        sizes = np.cumsum([len(w) - 1 for w in windows])
+        sizes = np.cumsum([(w[1, 1:] != IGNORED).sum() for w in windows])
         ends = np.flatnonzero(np.diff(sizes // self.targets, append=-1)) + 1
         return [self._batch(windows[a:b]) for a, b in pairwise([0, *ends])]
 
     def _cut(self, sequence: IntArray, rng: np.random.Generator) -> list[IntArray]:
         """Windows of `length + 1` tokens that overlap by one: the last token of each is only a target."""
-        n = len(sequence)
+        n = sequence.shape[1]
         if n <= self.length + 1:
             return [sequence]
         first = int(rng.integers(1, self.length + 1))
         edges = [0, *range(first, n - 1, self.length), n - 1]
-        return [sequence[a : b + 1] for a, b in pairwise(edges)]
+        return [sequence[:, a : b + 1] for a, b in pairwise(edges)]
 
     def _batch(self, windows: list[IntArray]) -> Batch:
-        longest = max(len(w) for w in windows) - 1
+        longest = max(w.shape[1] for w in windows) - 1
         tokens = np.full((len(windows), longest), self.n_items, dtype=np.int64)
         targets = np.full((len(windows), longest), IGNORED, dtype=np.int64)
         for row, window in enumerate(windows):
-            tokens[row, : len(window) - 1], targets[row, : len(window) - 1] = window[:-1], window[1:]
+            tokens[row, : window.shape[1] - 1], targets[row, : window.shape[1] - 1] = window[0, :-1], window[1, 1:]
         return torch.from_numpy(tokens), torch.from_numpy(targets)
 
 
-def _thin(held: Holdout, config: SasRecConfig) -> Holdout:
-    """At most so many queries, evenly over time."""
-    n = min(len(held.queries), config.validation_queries)
-    picked = np.linspace(0, len(held.queries) - 1, n).astype(int)
-    return Holdout([held.queries[i] for i in picked], [held.targets[i] for i in picked])
-
-
-def _fill_unseen(network: Network, counts: Counts) -> None:
-    seen = counts > 0
-    rarest = counts == counts[seen].min() if seen.any() else counts == 0
-    with torch.no_grad():
-        table = network.table.weight
-        table[: network.n_items][torch.from_numpy(~seen)] = table[: network.n_items][torch.from_numpy(rarest)].mean(0)
-
-
-def _key(config: SasRecConfig, dataset: Dataset, held: Holdout | None) -> str:
+def _key(config: SasRecConfig, dataset: Dataset, held: Holdout | None, labels: Flags | None) -> str:
     digest = hashlib.sha256(config.model_dump_json().encode())
     histories = dataset.histories
-    for array in (histories.offsets, histories.items, *([] if held is None else [*held.targets])):
+    chosen = [] if labels is None else [labels]
+    for array in (histories.offsets, histories.items, *chosen, *([] if held is None else [*held.targets])):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -71,3 +71,12 @@ class CatalogueLoss:
         own = (states * self.table(wanted)).sum(1, keepdim=True)
         target = torch.zeros(len(wanted), dtype=torch.long)
         return F.cross_entropy(torch.cat([own, others], 1), target)
+
+
+def fill_unseen(table: nn.Embedding, counts: npt.NDArray[np.int64]) -> None:
+    """Give items never trained on (`counts` [n_items] of 0) the mean row of the rarest, as unknown words have it."""
+    seen = counts > 0
+    rarest = counts == counts[seen].min() if seen.any() else counts == 0
+    with torch.no_grad():
+        rows = table.weight[: len(counts)]
+        rows[torch.from_numpy(~seen)] = rows[torch.from_numpy(rarest)].mean(0)

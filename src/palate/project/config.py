@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from palate.errors import InputError
 from palate.interests.tree import TreeConfig
+from palate.interests.vectors import VectorsConfig
 from palate.knowledge.agreement_report import Terms
 from palate.knowledge.annotate import AnnotateConfig
 from palate.knowledge.attributes import read_yaml, validation_error
@@ -86,6 +87,7 @@ class RecordedSection(Section):
 class InterestsSection(TreeConfig):
     level: int = Field(default=1, ge=1)
     """The tree level whose pairs the LLM is asked about."""
+    vectors: VectorsConfig = VectorsConfig()
 
 
 class ControlsSection(Section):

@@ -16,9 +16,12 @@ from palate.data.splits import split_global_time
 from palate.errors import InputError
 from palate.experiments.compare import BASELINES, choose_on_validation, compare
 from palate.experiments.worth import worth
+from palate.interests.name_choice import choose_names
 from palate.interests.names import name_nodes
+from palate.interests.quality import balance, coherence
+from palate.interests.table import names_digest
 from palate.interests.transitions import ask_transitions, spread
-from palate.interests.tree import InterestTree, build_tree, load_tree, save_tree
+from palate.interests.tree import InterestTree, build_tree, load_tree, save_tree, tree_weights
 from palate.knowledge.controls import noise, permuted, raw_text
 from palate.knowledge.keywords import document_tokens, english_stop_words
 from palate.knowledge.matrix import filled, label_matrix, vector_matrix
@@ -26,6 +29,8 @@ from palate.knowledge.store import write_parquet
 from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import FileCheckpoint
 from palate.models.registry import make as make_model
+from palate.project.interest_files import imported_table
+from palate.project.item_vectors import tree_vectors
 from palate.project.knowledge_steps import KnowledgeSteps, read_kind
 from palate.project.steps import Artefact, Detail
 
@@ -55,15 +60,17 @@ class ModelSteps:
 
         def make(folder: Path) -> Detail:
             traffic = project.split.train.item_counts.astype(np.float64)
-            tree = build_tree(np.load(vectors.folder / "vectors.npy"), traffic, config)
+            joined = tree_vectors(project, np.load(vectors.folder / "vectors.npy"))
+            tree = build_tree(joined.vectors, traffic, config)
             documents = self._documents(recorded)
             named = name_nodes(tree, documents, english_stop_words() | self._everywhere(documents))
             save_tree(named, folder / "tree.json")
-            heaviest = {}
-            for level in range(1, named.depth + 1):
-                loads = np.array([node.traffic for node in named.at_level(level)])
-                heaviest[f"level {level}"] = float(loads.max() / loads.mean())
-            return {"nodes": len(named.nodes), "levels": named.depth, "balance": heaviest}
+            weights = tree_weights(joined.vectors, traffic, config)
+            levels = [named.node_of_items(level) for level in range(1, named.depth + 1)]
+            even = {f"level {number}": balance(weights, row) for number, row in enumerate(levels, start=1)}
+            close = {f"level {number}": coherence(joined.vectors, row) for number, row in enumerate(levels, start=1)}
+            facts = {"vectors": joined.as_dict(), "balance": even, "coherence": close}
+            return {"nodes": len(named.nodes), "levels": named.depth, **facts}
 
         inputs = {
             "vectors": vectors.key,
@@ -73,9 +80,39 @@ class ModelSteps:
         }
         return self.steps.run("interests", inputs, make)
 
+    def names(self, interests: Artefact, vectors: Artefact, recorded: Artefact | None) -> Artefact:
+        """`tree.json` with the names that held-out items are best told apart by, and `names.json`: how well.
+
+        The model's titles are judged beside the keywords; the encoder that judges made no names.
+        """
+        project = self.project
+
+        def make(folder: Path) -> Detail:
+            tree, documents = load_tree(interests.folder / "tree.json"), self._documents(recorded)
+            stop_words = english_stop_words() | self._everywhere(documents)
+            titles = [title or item_id for title, item_id in project.dataset.items.select("title", "item_id").rows()]
+            texts, llm = np.load(vectors.folder / "vectors.npy"), self.asking.llm("titles")
+            found = choose_names(tree, documents, stop_words, titles, texts, project.encoder, llm)
+            save_tree(found.tree, folder / "tree.json")
+            judged = [asdict(each) for each in found.judged]
+            (folder / "names.json").write_text(json.dumps({"judged": judged, "outcomes": found.outcomes}))
+            return {"chosen": found.chosen, **vars(llm.spent)}
+
+        inputs = {
+            "interests": interests.key,
+            "vectors": vectors.key,
+            "recorded": recorded and recorded.key,
+            "model": project.engine.model,
+        }
+        return self.steps.run("names", inputs, make)
+
     def transitions(self, interests: Artefact) -> Artefact:
-        """`transitions.parquet`: the next interest for every pair of nodes of the chosen level."""
+        """`transitions.parquet`: the next interest for every pair of nodes of the chosen level.
+
+        Where a batch service's answers about these very interests were imported, they are it; else the LLM is asked.
+        """
         level = self.project.config.interests.level
+        imported = imported_table(self.project)
 
         def make(folder: Path) -> Detail:
             tree = load_tree(interests.folder / "tree.json")
@@ -86,12 +123,19 @@ class ModelSteps:
                     got=level,
                     allowed=f"1 to {tree.depth}",
                 )
+            nodes = tree.at_level(level)
+            if imported is not None and imported.about == names_digest([node.title for node in nodes]):
+                table = imported.as_rows([node.node for node in nodes])
+                write_parquet(table, folder / "transitions.parquet")
+                return {"imported": len(imported.next), **spread(table, len(nodes))}
             llm = self.asking.llm("transitions")
             table = ask_transitions(tree, level, llm)
             write_parquet(table, folder / "transitions.parquet")
-            return {**vars(llm.spent), **spread(table, len(tree.at_level(level)))}
+            return {**vars(llm.spent), **spread(table, len(nodes))}
 
-        inputs = {"interests": interests.key, "level": level, "model": self.project.engine.model}
+        inputs: dict[str, Any] = {"interests": interests.key, "level": level, "model": self.project.engine.model}
+        if imported is not None:
+            inputs["imported"] = imported.digest
         return self.steps.run("transitions", inputs, make)
 
     def compare(self) -> Artefact:

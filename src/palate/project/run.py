@@ -98,6 +98,10 @@ class Run:
         return self._using.interests(self.vectors, self.recorded)
 
     @cached_property
+    def names(self) -> Artefact:
+        return self._using.names(self.interests, self.vectors, self.recorded)
+
+    @cached_property
     def transitions(self) -> Artefact:
         return self._using.transitions(self.interests)
 

@@ -12,6 +12,7 @@ from palate.experiments.study import Report, Study
 Recipe = Callable[[Study], Report]
 
 RECIPES: dict[str, str] = {
+    "explore": "palate.recipes.explore:explore",
     "annotators": "palate.recipes.annotators:annotators",
     "genre-spectrum": "palate.recipes.genre_spectrum:genre_spectrum",
     "tagllm": "palate.recipes.tagllm:tagllm",

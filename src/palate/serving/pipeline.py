@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +12,7 @@ from palate.data.dataset import FloatArray, IntArray
 from palate.data.query import Query, Restrict
 from palate.errors import InputError
 from palate.interests.explore import ExploreConfig, explore
+from palate.interests.policy import interleave, restricted_softmax, rng_of
 from palate.serving import reasons
 from palate.serving.load import Snapshot
 from palate.serving.reasons import Reason, Recommendation
@@ -51,6 +52,7 @@ def recommend(
     explain: bool = True,
     rng: np.random.Generator | None = None,
     config: BlendConfig | None = None,
+    moment: int | None = None,
 ) -> list[Recommendation]:
     """The slate for a user of the snapshot or a history of item_nums (oldest first), at most `n` items.
 
@@ -58,7 +60,8 @@ def recommend(
     attribute the person is most drawn to are interleaved by the configured shares; a source that has nothing
     leaves its share to the others. Seen items are left out, none comes twice. With a `restrict` all items obey
     it and nothing is explored. Someone unknown, or without a history, gets popular items spread over the
-    interests. Reasons are empty unless `explain`.
+    interests. Reasons are empty unless `explain`. `moment`, the time in microseconds since the epoch, is for
+    `explore.refresh`: a person of the snapshot explores the same until it passes.
 
     Raises:
         InputError: for a restrict that names an unknown node or attribute, or n below 1.
@@ -75,10 +78,15 @@ def recommend(
         vectors = snapshot.encoder.encode([query])
         sources.append(_sequence(snapshot, query, vectors, n))
         if restrict is None or not restrict.nodes:
-            sources += _exploration(snapshot, query, vectors, n, rng, config)
+            lasting = moment is not None and config.explore.refresh > 0 and query.user_id is not None
+            drawn = rng_of(query.user_id or "", moment or 0, config.explore.refresh) if lasting else rng
+            sources += _exploration(snapshot, query, vectors, n, drawn, config)
         if restrict is None or not restrict.attributes:
             sources += _attribute(snapshot, query, vectors, n, config)
-    slate = _interleave(sources, config, n)
+    by_name = {source.source: source for source in sources}
+    shares = {name: float(getattr(config, name)) for name in by_name}
+    mixed = interleave({name: source.pairs() for name, source in by_name.items()}, shares, n)
+    slate = [(item, score, by_name[name]) for item, score, name in mixed]
     if len(slate) < n:
         taken = np.array([item for item, _, _ in slate], dtype=np.int32)
         popular = _popular(snapshot, history, taken, n - len(slate), restrict)
@@ -128,7 +136,10 @@ def _exploration(
     if found.to_node is None or config.exploration == 0:
         return []
     reason = reasons.for_exploration(snapshot, found)
-    return [_retrieved(snapshot, "exploration", found.query, vectors, n, lambda item: reason)]
+    pool = n if config.explore.temperature == 0 else max(n, config.explore.pool)
+    near = _retrieved(snapshot, "exploration", found.query, vectors, pool, lambda item: reason)
+    items, scores = restricted_softmax(near.items, near.scores, 2 * n, config.explore.temperature, rng)
+    return [replace(near, items=items, scores=scores)]
 
 
 def _attribute(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, config: BlendConfig) -> list[Candidates]:
@@ -170,27 +181,3 @@ def _popular(snapshot: Snapshot, history: IntArray, taken: IntArray, n: int, res
     items = ranked[np.argsort(turn, kind="stable")][:n]
     why = lambda item: reasons.for_popular(snapshot, item, known=len(history) > 0)  # noqa: E731
     return Candidates("popular", items, snapshot.popularity[items], why)
-
-
-def _interleave(sources: list[Candidates], config: BlendConfig, n: int) -> list[tuple[int, float, Candidates]]:
-    """Item, score and source of up to n places, each item once.
-
-    Each place goes to the source that is furthest behind its share and still has an item.
-    """
-    weights = {source.source: float(getattr(config, source.source)) for source in sources}
-    waiting = {source.source: source.pairs() for source in sources if weights[source.source] > 0}
-    by_name = {source.source: source for source in sources}
-    given = dict.fromkeys(by_name, 0)
-    slate: list[tuple[int, float, Candidates]] = []
-    taken: set[int] = set()
-    while waiting and len(slate) < n:
-        total = sum(weights[name] for name in waiting)
-        turn = max(waiting, key=lambda name: weights[name] / total * (len(slate) + 1) - given[name])
-        found = next((pair for pair in waiting[turn] if pair[0] not in taken), None)
-        if found is None:
-            del waiting[turn]
-            continue
-        given[turn] += 1
-        taken.add(found[0])
-        slate.append((*found, by_name[turn]))
-    return slate

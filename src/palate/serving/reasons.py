@@ -66,6 +66,10 @@ def for_exploration(snapshot: Snapshot, exploration: Exploration) -> Reason:
         "text": title,
         "model": transition.model,
         "prompt_hash": transition.prompt_hash,
+        "from_nodes": list(exploration.from_nodes),
+        "to_node": to_node,
+        "because": [snapshot.item_ids[item] for item in exploration.because],
+        "novel": exploration.novel,
     }
     return Reason(text, (evidence,))
 

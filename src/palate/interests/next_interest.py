@@ -1,0 +1,74 @@
+"""Which interest next? What every method answers, and how its scores are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from palate.data.dataset import FloatArray, IntArray
+from palate.interests.transitions import SCHEMA
+
+
+class NextInterest(Protocol):
+    """Scores every interest as the next one after a pair. Asked offline, for the table."""
+
+    @property
+    def name(self) -> str: ...
+
+    def scores(self, pairs: IntArray) -> FloatArray:
+        """[n, n_interests] for `pairs` [n, 2]; larger is likelier; the pair's own two are minus infinity."""
+        ...
+
+
+@dataclass(frozen=True)
+class AtRandom:
+    """A `NextInterest` that knows nothing."""
+
+    n_interests: int
+    seed: int = 0
+    name: str = "at random"
+
+    def scores(self, pairs: IntArray) -> FloatArray:
+        drawn = np.random.default_rng(self.seed).random((len(pairs), self.n_interests), dtype=np.float32)
+        return without_own(drawn, pairs)
+
+
+def without_own(scores: FloatArray, pairs: IntArray) -> FloatArray:
+    """A copy in which the interests of each pair are never answered."""
+    result = np.array(scores, dtype=np.float32)
+    np.put_along_axis(result, pairs.astype(np.int64), -np.inf, axis=1)
+    return result
+
+
+def best(scores: FloatArray, known: npt.NDArray[np.bool_], n: int) -> npt.NDArray[np.int64]:
+    """The `n` best interests of each row that are not `known` [rows, n_interests]; -1 where there are no more."""
+    masked = np.where(known, -np.inf, scores)
+    order = np.argsort(-masked, axis=1, kind="stable")[:, :n]
+    return np.where(np.isneginf(np.take_along_axis(masked, order, axis=1)), -1, order)
+
+
+def table_rows(method: NextInterest, pairs: IntArray, nodes: IntArray, n: int, model: str = "") -> pl.DataFrame:
+    """The `n` best answers of each pair as rows of a `TransitionTable`.
+
+    `nodes` [n_interests] are the tree's numbers of the interests. Probabilities are a softmax of the scores.
+    """
+    scores = method.scores(pairs)
+    top = best(scores, np.zeros(scores.shape, dtype=bool), n)
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    row, place = np.nonzero(top >= 0)
+    answer = top[row, place]
+    ends = np.sort(nodes[pairs[row]], axis=1)
+    columns = {
+        "node_a": ends[:, 0],
+        "node_b": ends[:, 1],
+        "next_node": nodes[answer],
+        "probability": shares[row, answer],
+        "model": [model or method.name] * len(row),
+        "prompt_hash": [""] * len(row),
+    }
+    return pl.DataFrame(columns).cast(SCHEMA)  # type: ignore[arg-type]

@@ -1,0 +1,137 @@
+"""Two towers: a person is the mean of what they met, put through a small network; an item is a vector of its own.
+
+The retrieval model of Covington et al. (RecSys 2016) reduced to ids, with softmax over the catalogue (`softmax`). It
+knows no order: the exploitation baseline beside the sequence model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from palate.data.dataset import Dataset, FloatArray, IntArray
+from palate.data.query import Query
+from palate.data.splits import Holdout
+from palate.errors import PalateError
+from palate.knowledge.tables import Knowledge
+from palate.models.judging import mean_ndcg, thinned
+from palate.models.softmax import CatalogueLoss, fill_unseen
+from palate.models.trainer import Batch, Progress, Trainer, TrainerConfig
+
+
+class TwoTowerConfig(TrainerConfig):
+    """Sizes of the towers; how they are trained stands in `TrainerConfig`."""
+
+    dimensions: int = Field(default=64, ge=2, description="of the vectors of items and people")
+    recent: int = Field(default=50, ge=1, description="newest events of a history that are read")
+    batch: int = Field(default=512, ge=1, description="events predicted in one step")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="of the mean of a history")
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="share of the target given to all items")
+    full_softmax: int = Field(default=50_000, ge=1, description="trained items up to which no negatives are sampled")
+    negatives: int = Field(default=4096, ge=1, description="uniform negatives of one step where they are sampled")
+    validation_queries: int = Field(default=2000, ge=1, description="most queries that judge an epoch, evenly picked")
+
+
+class Towers(nn.Module):
+    """Histories, packed with offsets as `EmbeddingBag` reads them, to the vectors of people."""
+
+    def __init__(self, n_items: int, config: TwoTowerConfig) -> None:
+        super().__init__()
+        d = config.dimensions
+        self.met = nn.EmbeddingBag(n_items, d, mode="mean")
+        self.table = nn.Embedding(n_items, d)
+        self.person = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
+        for rows in (self.met, self.table):
+            nn.init.normal_(rows.weight, std=0.1)
+
+    def forward(self, items: Tensor, offsets: Tensor) -> Tensor:
+        """`items` of all histories in a row, `offsets` [n] where each begins; [n, d]."""
+        return self.person(self.met(items, offsets))  # type: ignore[no-any-return]
+
+
+class TwoTower:
+    """A `Retriever`. An item never trained on takes the mean vector of the rarest items.
+
+    Args:
+        on_progress: Called by `fit` after each step with name, steps done, steps at most, figures.
+    """
+
+    name = "two-tower"
+
+    def __init__(self, config: TwoTowerConfig | None = None, *, on_progress: Progress | None = None) -> None:
+        self.config, self.on_progress = config or TwoTowerConfig(), on_progress
+        self._towers: Towers | None = None
+
+    def fit(self, dataset: Dataset, knowledge: Knowledge | None = None, validation: Holdout | None = None) -> Self:
+        """Train. With `validation`, the epoch with the best NDCG@10 over it (seen items masked) is kept."""
+        config, counts = self.config, dataset.item_counts
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            towers = self._towers = Towers(dataset.n_items, config)
+        catalogue = CatalogueLoss(towers.table, counts, config.label_smoothing, config.full_softmax, config.negatives)
+        held = thinned(validation, config.validation_queries)
+
+        def judged() -> float:
+            fill_unseen(towers.table, counts)
+            return 0.0 if held is None else mean_ndcg(self, held)
+
+        Trainer(
+            self.name,
+            towers,
+            _Events(dataset, config),
+            lambda items, offsets, wanted: catalogue(towers(items, offsets), wanted),
+            None if held is None else judged,
+            config,
+            on_progress=self.on_progress,
+        ).run()
+        fill_unseen(towers.table, counts)
+        return self
+
+    def score(self, queries: Sequence[Query], items: IntArray | None = None) -> FloatArray:
+        vectors = self.item_vectors if items is None else self.item_vectors[items]
+        return self.encode(queries) @ vectors.T
+
+    @property
+    def item_vectors(self) -> FloatArray:
+        vectors: FloatArray = self._fitted().table.weight.detach().numpy()
+        return vectors
+
+    def encode(self, queries: Sequence[Query]) -> FloatArray:
+        towers = self._fitted()
+        with torch.inference_mode():
+            vectors: FloatArray = towers(*_packed([query.history[-self.config.recent :] for query in queries])).numpy()
+        return vectors
+
+    def _fitted(self) -> Towers:
+        if self._towers is None:
+            raise PalateError("The model has not been fitted", where=self.name, hint="call fit first")
+        return self._towers
+
+
+class _Events:
+    """Every event of `dataset` once an epoch, with the history before it."""
+
+    def __init__(self, dataset: Dataset, config: TwoTowerConfig) -> None:
+        histories = dataset.histories
+        owner = np.repeat(np.arange(dataset.n_users), np.diff(histories.offsets))
+        self.items, self.batch = histories.items, config.batch
+        self.starts = np.maximum(histories.offsets[owner], np.arange(len(owner)) - config.recent)
+
+    def __call__(self, rng: np.random.Generator) -> list[Batch]:
+        order = rng.permutation(len(self.items))
+        return [self._batch(order[at : at + self.batch]) for at in range(0, len(order), self.batch)]
+
+    def _batch(self, places: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Batch:
+        histories = [self.items[self.starts[place] : place] for place in places.tolist()]
+        return (*_packed(histories), torch.from_numpy(self.items[places].astype(np.int64)))
+
+
+def _packed(histories: Sequence[IntArray]) -> tuple[Tensor, Tensor]:
+    ends = np.cumsum([0, *map(len, histories)])
+    items = np.concatenate([*histories, np.zeros(0, np.int32)]).astype(np.int64)
+    return torch.from_numpy(items), torch.from_numpy(ends[:-1].astype(np.int64))
