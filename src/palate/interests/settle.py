@@ -37,7 +37,8 @@ def settle(
     if (np.bincount(part, weights, parts) > capacity).any():
         spare = (capacity.sum() - weights.sum()) / parts
         boulder = free & (weights > max(spare, 0.1 * capacity.mean()))
-        _place(part, boulder, np.bincount(part[~free], weights[~free], parts), gain_of, weights, capacity)
+        fixed = np.bincount(part[~free], weights[~free], parts).astype(np.float64)
+        _place(part, boulder, fixed, gain_of, weights, capacity)
         _shed(part, gain_of, weights, capacity, parts, free & ~boulder)
     _fill(part, gain_of, weights, parts, free)
     return part

@@ -17,6 +17,8 @@ from palate.llm.encoders import Encoder
 TEXT, MEDIA, COLLABORATIVE = "text", "media", "collaborative"
 EXACT_WIDTH = 4096  # up to here the leading directions come from the Gram matrix, beyond from a randomised SVD
 
+Rows = npt.NDArray[np.int64]
+
 
 class VectorsConfig(BaseModel):
     """What an item's vector is made of."""
@@ -126,7 +128,8 @@ def collaborative(train: Dataset, width: int = 128, seed: int = 0) -> FloatArray
 def unit_rows(rows: FloatArray) -> FloatArray:
     """Each row at unit length; rows of zeros stay."""
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))[:, None]
-    return np.divide(rows, lengths, out=np.zeros(rows.shape, dtype=np.float32), where=lengths > 0, casting="unsafe")
+    found = np.divide(rows, lengths, out=np.zeros(rows.shape, dtype=np.float32), where=lengths > 0, casting="unsafe")
+    return np.asarray(found, dtype=np.float32)
 
 
 def neighbours_kept(before: FloatArray, after: FloatArray, config: VectorsConfig) -> float:
@@ -144,7 +147,7 @@ def neighbours_kept(before: FloatArray, after: FloatArray, config: VectorsConfig
     return float(np.mean(shares))
 
 
-def _nearest(vectors: FloatArray, rows: npt.NDArray[np.int64], known: npt.NDArray[np.int64], k: int) -> FloatArray:
+def _nearest(vectors: FloatArray, rows: Rows, known: Rows, k: int) -> Rows:
     near = vectors[rows] @ vectors.T
     near[np.arange(len(rows)), rows] = -np.inf
     near[:, np.isin(np.arange(near.shape[1]), known, invert=True)] = -np.inf
