@@ -207,7 +207,6 @@ def open_ledger(path: Path, synchronous: str) -> sqlite3.Connection:
     _use_wal(db)
     db.execute(f"PRAGMA synchronous={synchronous}")
     db.execute("PRAGMA cache_size=-65536")
-    db.execute(f"PRAGMA mmap_size={64 * 2**30}")  # pages are read where they lie: no call and no copy for each
     return db
 
 
