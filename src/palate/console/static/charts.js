@@ -74,7 +74,7 @@
     textStyle: { color: css("--ink") },
   });
   const headroom = (element, series) => (series < 2 ? 10 : narrow(element) ? 16 + 20 * series : 40);
-  const frame = (top) => ({ left: 4, right: 40, top, bottom: 34, containLabel: true });
+  const frame = (top) => ({ left: 16, right: 40, top, bottom: 34, containLabel: true });
 
   // Dots with error bars: {axis, categories, series: [{name, points: [[value, low, high] | null]}], reference}
   const intervals = (element, data) => {
