@@ -127,6 +127,7 @@ def import_answers(
         asked = next_requests(run.project, tree, model, ordered=ordered, candidates=candidates)
         kept, read, path = import_next(run.project, asked, results)
     facts = {"kept": kept.kept, "known": kept.known, "failed": kept.failed, "missing": kept.missing}
+    facts["unknown"] = kept.unknown
     say({"table": str(path), **facts, "match_rate": read.match_rate, "no_names": read.strange}, as_json)
     for line in kept.bad:
         typer.echo(line, err=True)

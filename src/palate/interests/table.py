@@ -215,7 +215,8 @@ def open_table(path: Path) -> InterestTable:
         body = np.memmap(path, np.uint8, "r", -(-(len(_MAGIC) + 4 + length) // _HEAD) * _HEAD).view(np.ndarray)
         if hashlib.sha256(body.data).hexdigest() != facts["sha256"]:
             raise ValueError("its checksum is wrong")
-        parts, at = {}, 0
+        parts: dict[str, Any] = {}
+        at = 0
         for name, kind in _PARTS.items():
             shape = facts["shapes"][name]
             size = int(np.prod(shape)) * np.dtype(kind).itemsize
