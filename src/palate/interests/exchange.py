@@ -8,7 +8,7 @@ import numpy as np
 
 from palate.data.dataset import FloatArray
 from palate.interests.balance import HELD, centroids
-from palate.interests.settle import Parts, Weights, running
+from palate.interests.settle import Mask, Parts, Weights, running
 
 LEAST_GAIN = 1e-3  # of cosine: below it a move is not worth its unrest
 MOST_FLOPS = 5e12  # spent on a level: fewer rounds, or none, where items times nodes are many
@@ -27,7 +27,7 @@ def exchange(
 
     How near a node is to a row counts on every level alike: the mean cosine to the node and to all above it, so that
     what one level gains is not lost by another. A row goes to the best node that has room, in the order of what it
-    gains, if the nodes above have room too.
+    gains, if the nodes above have room too. From a node that carries too much rows go even at a loss.
 
     Args:
         parents: For each level from the first down to this one, the node of that level over each node of this one.
@@ -44,18 +44,27 @@ def exchange(
         ]
         room = np.min([own[above] for own, above in zip(rooms, parents, strict=True)], axis=0)
         target, gain = _best(vectors, towards, node, loads[-1], room)
-        rows = np.flatnonzero(gain > least)
+        rows = np.flatnonzero((gain > least) | _crowded(node, gain, loads[-1], -rooms[-1]))
         rows = rows[np.argsort(-gain[rows], kind="stable")]
         for above, load, own in zip(parents, loads, rooms, strict=True):
-            rows = rows[_within(above[target[rows]], load[rows] * (above[target] != above[node])[rows], own)]
-        rows = rows[
-            _within(node[rows], np.ones(len(rows)), 0.5 * np.bincount(node, minlength=count).astype(np.float64))
-        ]
+            comes = np.where((above[target] != above[node])[rows], load[rows], 0.0)
+            rows = rows[_within(above[target[rows]], comes, np.maximum(own, 0))]
+        halves = 0.5 * np.bincount(node, minlength=count).astype(np.float64)  # of its items no node loses more at once
+        rows = rows[_within(node[rows], np.ones(len(rows)), halves)]
         if not len(rows):
             break
         node = node.copy()
         node[rows] = target[rows]
     return node
+
+
+def _crowded(node: Parts, gain: FloatArray, load: Weights, excess: Weights) -> Mask:
+    """Rows that leave nodes that carry too much: those that lose least for their load, and no more than need be."""
+    found = np.zeros(len(node), dtype=np.bool_)
+    rows = np.flatnonzero((excess > 0)[node] & np.isfinite(gain))
+    rows = rows[np.lexsort((-gain[rows] / load[rows], node[rows]))]
+    found[rows[running(node[rows], load[rows]) - load[rows] < excess[node[rows]]]] = True
+    return found
 
 
 def _centres(vectors: FloatArray, of_row: Parts, above: Parts) -> FloatArray:
