@@ -14,6 +14,7 @@ from palate.cli.options import JsonOption, ProjectOption, open_run, say
 from palate.cli.serving import HostOption, PortOption, check_port, start_server
 from palate.data.readers import read_dataset
 from palate.errors import InputError
+from palate.interests.tree import shape_for
 from palate.project.report import summary, write_report
 from palate.project.report_data import report_of
 from palate.project.run import Run
@@ -102,9 +103,8 @@ def run(
 def _plan(work: Run) -> dict[str, Any]:
     """What the steps would ask. Transitions depend on a tree that may not stand yet: their number is a bound."""
     opened, plan = work.project, work.plan()
-    config, nodes = opened.config, 1
-    for branching in config.interests.branching[: config.interests.level]:
-        nodes *= branching
+    config, shape = opened.config, shape_for(opened.dataset.n_items, opened.config.interests)
+    nodes = shape[min(config.interests.level, len(shape)) - 1]
     return {
         "items": opened.dataset.n_items,
         "events": opened.dataset.events.height,

@@ -41,6 +41,10 @@ def build(project: ProjectOption = Path(), as_json: JsonOption = False) -> None:
         branch = shown[node.parent or 0]
         shown[node.node] = branch.add(f"{node.node} {escape(node.title)} [dim]({node.stop - node.start} items)[/dim]")
     Console().print(shown[0])
+    said = made.detail["vectors"]
+    Console().print(f"Vectors of {', '.join(said['parts'])}; nearest neighbours kept: {said['neighbours kept']:.0%}")
+    for part, why in said["left out"].items():
+        Console().print(f"Not used: {escape(part)} ({escape(why)})")
 
 
 @group.command()

@@ -15,6 +15,7 @@ from palate.knowledge.annotate import item_text
 from palate.llm.encoders import Encoder
 
 TEXT, MEDIA, COLLABORATIVE = "text", "media", "collaborative"
+Places = npt.NDArray[np.int64]
 EXACT_WIDTH = 4096  # up to here the leading directions come from the Gram matrix, beyond from a randomised SVD
 
 
@@ -126,7 +127,9 @@ def collaborative(train: Dataset, width: int = 128, seed: int = 0) -> FloatArray
 def unit_rows(rows: FloatArray) -> FloatArray:
     """Each row at unit length; rows of zeros stay."""
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))[:, None]
-    return np.divide(rows, lengths, out=np.zeros(rows.shape, dtype=np.float32), where=lengths > 0, casting="unsafe")
+    found = np.zeros(rows.shape, dtype=np.float32)
+    np.divide(rows, lengths, out=found, where=lengths > 0, casting="unsafe")
+    return found
 
 
 def neighbours_kept(before: FloatArray, after: FloatArray, config: VectorsConfig) -> float:
@@ -144,11 +147,11 @@ def neighbours_kept(before: FloatArray, after: FloatArray, config: VectorsConfig
     return float(np.mean(shares))
 
 
-def _nearest(vectors: FloatArray, rows: npt.NDArray[np.int64], known: npt.NDArray[np.int64], k: int) -> FloatArray:
+def _nearest(vectors: FloatArray, rows: Places, known: Places, k: int) -> Places:
     near = vectors[rows] @ vectors.T
     near[np.arange(len(rows)), rows] = -np.inf
     near[:, np.isin(np.arange(near.shape[1]), known, invert=True)] = -np.inf
-    return np.argpartition(-near, k - 1, axis=1)[:, :k]
+    return np.asarray(np.argpartition(-near, k - 1, axis=1)[:, :k])
 
 
 def _reduced(rows: FloatArray, config: VectorsConfig) -> FloatArray:
