@@ -75,12 +75,26 @@ def test_what_is_missing_is_counted_and_a_damaged_line_is_named(palate, project,
     export = ("interests", "export", "--model", "other", "-o", tmp_path / "batch", "-p", project)
     assert palate(*export)[0] == 0
     assert palate(*export)[0] == 2  # not over what is there
-    results(tmp_path / "batch", tmp_path / "r.jsonl", lambda known: "no name at all")
+    tree = load_tree(next((project / ".palate").rglob("tree.json")))
+    titles = [node.title for node in tree.at_level(2)]
+
+    def answer(known):
+        return "no name at all\n" + next(title for title in titles if title not in known)
+
+    results(tmp_path / "batch", tmp_path / "r.jsonl", answer)
     lines = (tmp_path / "r.jsonl").read_text().splitlines()
     (tmp_path / "r.jsonl").write_text("\n".join([*lines[:2], "{broken"]) + "\n")
     code, out, err = palate("interests", "import", tmp_path / "r.jsonl", "--model", "other", "-p", project, "--json")
     said = json.loads(out)
-    assert (code, said["kept"], said["missing"], said["match_rate"]) == (2, 2, 4, 0.0)
+    assert (code, said["kept"], said["missing"], said["match_rate"]) == (2, 2, 4, 0.5)
     assert "r.jsonl, line 3" in err
+    table = (project / ".palate" / "exploration.table").read_bytes()
+    assert len(open_table(project / ".palate" / "exploration.table").keys) == 2
     code, _, err = palate("interests", "import", tmp_path / "r.jsonl", "--model", "third", "-p", project)
     assert (code, "None of these pairs was answered" in err) == (2, True)
+    export = ("interests", "export", "--model", "worse", "-o", tmp_path / "worse", "-p", project)
+    assert palate(*export)[0] == 0
+    results(tmp_path / "worse", tmp_path / "w.jsonl", lambda known: "no name at all")
+    code, _, err = palate("interests", "import", tmp_path / "w.jsonl", "--model", "worse", "-p", project)
+    assert (code, "No answer names a new interest" in err, "no name at all" in err) == (2, True, True)
+    assert (project / ".palate" / "exploration.table").read_bytes() == table  # the old one stays

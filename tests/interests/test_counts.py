@@ -11,7 +11,7 @@ from palate.interests.bandit import TreeBandit, chosen_bandit
 from palate.interests.counts import CountTable, InterestPopularity, NearestInterest, chosen_count_table
 from palate.interests.explore import TransitionTable
 from palate.interests.meetings import Meetings
-from palate.interests.next_interest import AtRandom, best, table_rows
+from palate.interests.next_interest import AtRandom, best, reciprocal_rank, table_rows
 from palate.interests.tree import TreeConfig, build_tree
 
 N = 6
@@ -124,3 +124,10 @@ def test_answers_become_a_table_that_serving_reads() -> None:
     assert table.of(10, 11)[0].model == "count table"
     shares = [t.probability for t in table.of(10, 11)]
     assert all(share is not None and 0 < share <= 1 for share in shares)
+
+
+def test_what_tells_nothing_apart_ranks_in_the_middle() -> None:
+    labels = np.array([0, 2], dtype=np.int32)
+    assert reciprocal_rank(np.zeros((2, 5), dtype=np.float32), labels) == pytest.approx(1 / 3)
+    sure = np.array([[9, 0, 0], [0, 1, 0.5]], dtype=np.float32)
+    assert reciprocal_rank(sure, labels) == pytest.approx((1 + 1 / 2) / 2)

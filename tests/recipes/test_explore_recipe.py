@@ -119,7 +119,7 @@ def test_every_method_is_compared_on_the_same_people(tmp_path, tiny):
         "nearest by vector",
         "hierarchical bandit",
         "untuned LLM",
-        "LLM + count table",
+        "LLM, calibrated + count table",
     } | tuned <= set(found)
     assert found["count table"]["recall@3"] > found["at random"]["recall@3_high"]  # the circle is there to be counted
     assert found["count table"]["against_counts"] == 0.0

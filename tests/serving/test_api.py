@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from palate.serving.api import create_app
 from palate.serving.load import Snapshot
+from palate.serving.pipeline import BlendConfig
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +164,13 @@ def test_the_docs_page_loads_nothing_from_elsewhere(client):
     assert "http" not in page.replace("http-equiv", "")
     for address in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
         assert client.get(address).status_code == 200
+
+
+def test_the_configured_share_is_what_is_explored(snapshot_folder: Path) -> None:
+    def sources(blend: BlendConfig) -> list[str]:
+        client = TestClient(create_app(snapshot_folder, blend=blend))
+        items = client.get("/v1/recommend/u3", params={"request_id": "r", "n": 10}).json()["items"]
+        return [item["source"] for item in items]
+
+    assert sources(BlendConfig(exploration=0.0)).count("exploration") == 0
+    assert sources(BlendConfig(sequence=0.5, exploration=0.5, attribute=0.0)).count("exploration") == 5

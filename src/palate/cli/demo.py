@@ -103,8 +103,7 @@ def run(
 def _plan(work: Run) -> dict[str, Any]:
     """What the steps would ask. Transitions depend on a tree that may not stand yet: their number is a bound."""
     opened, plan = work.project, work.plan()
-    config = opened.config
-    shape = shape_for(opened.dataset.n_items, config.interests)
+    config, shape = opened.config, shape_for(opened.dataset.n_items, opened.config.interests)
     nodes = shape[min(config.interests.level, len(shape)) - 1]
     return {
         "items": opened.dataset.n_items,

@@ -41,6 +41,10 @@ def build(project: ProjectOption = Path(), as_json: JsonOption = False) -> None:
         branch = shown[node.parent or 0]
         shown[node.node] = branch.add(f"{node.node} {escape(node.title)} [dim]({node.stop - node.start} items)[/dim]")
     Console().print(shown[0])
+    said = made.detail["vectors"]
+    Console().print(f"Vectors of {', '.join(said['parts'])}; nearest neighbours kept: {said['neighbours kept']:.0%}")
+    for part, why in said["left out"].items():
+        Console().print(f"Not used: {escape(part)} ({escape(why)})")
 
 
 @group.command()
@@ -127,6 +131,7 @@ def import_answers(
         asked = next_requests(run.project, tree, model, ordered=ordered, candidates=candidates)
         kept, read, path = import_next(run.project, asked, results)
     facts = {"kept": kept.kept, "known": kept.known, "failed": kept.failed, "missing": kept.missing}
+    facts["unknown"] = kept.unknown
     say({"table": str(path), **facts, "match_rate": read.match_rate, "no_names": read.strange}, as_json)
     for line in kept.bad:
         typer.echo(line, err=True)

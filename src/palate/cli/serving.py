@@ -11,7 +11,9 @@ import typer
 
 from palate.cli.options import JsonOption, ProjectOption, open_run, say
 from palate.errors import InputError
+from palate.project.config import load_config
 from palate.serving.load import load_snapshot
+from palate.serving.pipeline import BlendConfig
 from palate.serving.snapshot import current, list_snapshots, use
 
 HostOption = Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")]
@@ -30,12 +32,14 @@ def add_to(app: typer.Typer) -> None:
 def serve(project: ProjectOption = Path(), host: HostOption = "127.0.0.1", port: PortOption = 8000) -> None:
     """Serve the current snapshot: the API at /v1 (documented at /docs) and the console at /console.
 
+    What slates are mixed of, and how new interests are drawn, stands in palate.yaml under `serving`.
     PALATE_API_KEY, if set, is asked for as X-API-Key.
 
     Example: `palate serve --project palate-demo --port 8080`
     """
     check_port(host, port)
-    start_server(project / ".palate" / "snapshots", host, port)
+    blend = load_config(project).serving if (project / "palate.yaml").exists() else None
+    start_server(project / ".palate" / "snapshots", host, port, blend)
 
 
 def check_port(host: str, port: int) -> None:
@@ -57,7 +61,7 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
-def start_server(snapshots: Path, host: str, port: int) -> None:
+def start_server(snapshots: Path, host: str, port: int, blend: BlendConfig | None = None) -> None:
     """Serve until stopped."""
     import uvicorn
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -66,7 +70,7 @@ def start_server(snapshots: Path, host: str, port: int) -> None:
     from palate.console.pages import add_console
     from palate.serving.api import create_app
 
-    app = create_app(snapshots, os.environ.get("PALATE_API_KEY"))
+    app = create_app(snapshots, os.environ.get("PALATE_API_KEY"), blend)
     add_console(app, app.state.snapshot)
     if host in _LOOPBACK:
         # A page elsewhere whose name is re-bound to this machine must not read people's histories.

@@ -24,7 +24,7 @@ from palate.experiments.explore_study import LEVEL, ExploreStudy
 from palate.interests.bandit import chosen_bandit
 from palate.interests.counts import InterestPopularity, NearestInterest, chosen_count_table
 from palate.interests.meetings import first_meetings
-from palate.interests.next_interest import AtRandom, best
+from palate.interests.next_interest import AtRandom, best, reciprocal_rank
 from palate.models.recommender import Recommender
 
 COUNTS, PLAIN, OWN, BOOSTED, TOWERS = (
@@ -34,6 +34,7 @@ COUNTS, PLAIN, OWN, BOOSTED, TOWERS = (
     "novelty-boosted sequence model",
     "two-tower",
 )
+CALIBRATED, BOTH = "LLM, calibrated", "LLM, calibrated + count table"
 SHARES = tuple(round(0.1 * k, 1) for k in range(11))
 TOLERANCE = 0.95  # of the plain model's recall that a slate must keep in validation: "equal overall recall"
 _WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
@@ -61,6 +62,37 @@ def without_llm(work: ExploreStudy) -> Tables:
     )
     chance = [AtRandom(n, seed).scores(work.pairs) for seed in range(work.study.seeds)]
     return {method.name: [method.scores(work.pairs)] for method in methods} | {"at random": chance}
+
+
+def beside_counts(work: ExploreStudy, llm: str, tables: Tables) -> Tables:
+    """The method `llm` calibrated, and mixed with the count table; both as validation likes best."""
+    even = [calibrated(work, scores) for scores in tables[llm]]
+    mixed = [with_counts(work, tables[COUNTS][0], scores) for scores, _ in even]
+    work.notes.append(
+        f"Chosen on validation for {llm}: share of its bias taken out {even[0][1]:g}, weight beside the count table "
+        f"{mixed[0][1]:g} (0: it adds nothing)."
+    )
+    return {CALIBRATED: [scores for scores, _ in even], BOTH: [scores for scores, _ in mixed]}
+
+
+def calibrated(work: ExploreStudy, llm: FloatArray) -> tuple[FloatArray, float]:
+    """log P(c | pair) less a share of its mean over all pairs, and the share that validation likes best.
+
+    What a model says whatever it is asked is the name's, not the pair's (batch calibration: Zhou et al. 2024, arXiv
+    2309.17249).
+    """
+    held = work.validation
+    rows, labels = work.rows(held.meetings.pair), held.meetings.label
+    finite = np.isfinite(llm)
+    mean = np.where(finite, llm, 0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
+    made = {share: np.asarray(llm - share * mean, dtype=np.float32) for share in (0.0, 0.5, 1.0)}
+    if not len(labels):
+        return made[0.0], 0.0
+    judged = {
+        share: reciprocal_rank(np.where(held.known, -np.inf, scores[rows]), labels) for share, scores in made.items()
+    }
+    best_share = max(judged, key=lambda share: judged[share])
+    return made[best_share], best_share
 
 
 def with_counts(work: ExploreStudy, counts: FloatArray, llm: FloatArray) -> tuple[FloatArray, float]:

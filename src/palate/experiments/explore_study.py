@@ -30,7 +30,7 @@ from palate.interests.meetings import (
 from palate.interests.names import name_nodes
 from palate.interests.naming import distinctive_items, title_nodes
 from palate.interests.tree import InterestTree, TreeConfig, build_tree
-from palate.knowledge.annotate import item_text
+from palate.interests.vectors import COLLABORATIVE, TEXT, collaborative, item_vectors, text_part
 from palate.knowledge.attributes import validation_error
 from palate.knowledge.keywords import document_tokens, english_stop_words
 
@@ -137,7 +137,13 @@ class ExploreStudy:
 
     @cached_property
     def vectors(self) -> FloatArray:
-        return self.study.encoder.encode([item_text(self.dataset, i) for i in range(self.dataset.n_items)])
+        """Of the items' text; of who took what in training, where no item has any text."""
+        text = text_part(self.dataset, self.study.encoder)
+        together = collaborative(self.split.train) if text is None else None
+        made = item_vectors({TEXT: text, COLLABORATIVE: together})
+        if text is None:
+            self.notes.append("No item has any text: interests are cut by who took what, and have no words for names.")
+        return made.vectors
 
     @cached_property
     def n_interests(self) -> int:

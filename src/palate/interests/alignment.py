@@ -115,8 +115,8 @@ def fit_alignment(feedback: Feedback, name_vectors: FloatArray, config: Alignmen
     spread = np.sqrt(np.asarray(np.average((found - centre) ** 2, axis=0, weights=weight), dtype=np.float64)) + 1e-9
     scaled = (found - centre) / spread
     gram = (scaled * weight[:, None]).T @ scaled + config.ridge * np.eye(found.shape[1])
-    found_weights = np.linalg.solve(gram, (scaled * weight[:, None]).T @ (feedback.label - mean))
-    weights = np.asarray(found_weights, dtype=np.float64)
+    wanted = (scaled * weight[:, None]).T @ (feedback.label - mean)
+    weights = np.asarray(np.linalg.solve(gram, wanted), dtype=np.float64)
     return Alignment(name_vectors, prior, weights, centre, spread)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from palate.data.dataset import FloatArray, IntArray
 from palate.interests.meetings import Flags, Meetings
-from palate.interests.next_interest import without_own
+from palate.interests.next_interest import reciprocal_rank, without_own
 from palate.interests.tree import InterestTree
 
 ALPHAS = (0.0, 0.1, 0.3, 1.0)  # searched on validation
@@ -114,7 +114,7 @@ def chosen_bandit(
     bandits = [TreeBandit(tree, level, contexts, alpha).learn(train, known) for alpha in alphas]
     if not len(validation):
         return bandits[0]
-    return max(bandits, key=lambda bandit: _reciprocal_rank(bandit.scores(validation.pair), validation.label))
+    return max(bandits, key=lambda bandit: reciprocal_rank(bandit.scores(validation.pair), validation.label))
 
 
 def _path(tree: InterestTree, node: int) -> list[int]:
@@ -124,9 +124,3 @@ def _path(tree: InterestTree, node: int) -> list[int]:
         path.append(node)
         node = parent
     return path[::-1]
-
-
-def _reciprocal_rank(scores: FloatArray, labels: IntArray) -> float:
-    own = np.take_along_axis(scores, labels[:, None].astype(np.int64), axis=1)
-    tied = (scores == own).sum(axis=1) - 1  # half of them come first, or a model that tells nothing apart ranks best
-    return float((1 / (1 + (scores > own).sum(axis=1) + tied / 2)).mean())

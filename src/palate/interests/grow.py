@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from palate.data.dataset import FloatArray
 from palate.interests.balance import Parts, Weights, level_mean, split_balanced
+from palate.interests.exchange import exchange
 
 Places = npt.NDArray[np.int64]
 
@@ -60,7 +61,6 @@ def cut(node: Cut) -> Parts:
 def grow(
     vectors: FloatArray,
     weights: Weights,
-    first: Places,
     shape: Sequence[int],
     max_over_mean: float,
     iterations: int,
@@ -69,11 +69,16 @@ def grow(
 ) -> tuple[Places, list[Places]]:
     """Rows in leaf order, and how many of them each node of each level has, in the same order.
 
+    Each level is cut node by node, then items change their branch where that brings them nearer (`exchange`).
+
     Args:
-        first: The order in which rows are looked at (`canonical_order`), [n].
+        vectors: [n, d], in an order that is random and depends on the rows alone (`canonical_order`).
         shape: Nodes of each level, at most one a row, never fewer than the level above.
     """
-    order, sizes = first, [np.array([len(first)])]
+    order, sizes = np.arange(len(weights)), [np.array([len(weights)])]
+    paths: list[Places] = []  # for each level so far, its node over each node of the deepest
+    weighed: list[Weights] = []
+    capacities: list[float] = []
     for level, nodes in enumerate(shape):
         mean = level_mean(weights, nodes)
         loads, capacity = np.minimum(weights, mean), max_over_mean * mean
@@ -84,11 +89,18 @@ def grow(
             for number, (own, count) in enumerate(zip(rows, parts, strict=True))
         )
         found = list(over(cut, cuts))
-        order = np.concatenate([own[np.argsort(part, kind="stable")] for own, part in zip(rows, found, strict=True)])
-        sizes.append(
-            np.concatenate([np.bincount(part, minlength=count) for part, count in zip(found, parts, strict=True)])
-        )
-    return order, sizes[1:]
+        bases = np.cumsum([0, *parts[:-1]])
+        node = np.empty(len(weights), dtype=np.int64)
+        node[order] = np.concatenate([part + base for part, base in zip(found, bases, strict=True)])
+        above = np.repeat(np.arange(len(rows)), parts)
+        paths = [*(path[above] for path in paths), np.arange(nodes)]
+        weighed.append(loads)
+        capacities.append(capacity)
+        if level:
+            node = exchange(vectors, node, paths, weighed, capacities, iterations)
+        order = np.argsort(node, kind="stable")
+        sizes = [np.bincount(path[node]) for path in paths]
+    return order, sizes
 
 
 def _parts_of(rows: list[Places], loads: Weights, nodes: int, capacity: float) -> list[int]:

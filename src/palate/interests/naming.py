@@ -130,8 +130,9 @@ def _problem(title: str, shown: Sequence[str]) -> str:
         return "empty"
     if len(title) > MAX_TITLE or len(title.split()) > MAX_WORDS:
         return "long"
-    sources = [*shown, *(answer for _, _, answer in _SHOTS)]
-    return "copied" if any(normal(title) in normal(source) for source in sources) else ""
+    said, several = normal(title), len(title.split()) > 1  # one word may well stand in a title
+    sources = [normal(source) for source in (*shown, *(answer for _, _, answer in _SHOTS))]
+    return "copied" if any(said == source or (several and said in source) for source in sources) else ""
 
 
 def unique_titles(tree: InterestTree, found: dict[int, str]) -> dict[int, str]:

@@ -88,7 +88,7 @@ def table_of(asked: NextRequests, ledger: Ledger) -> tuple[InterestTable, Read]:
     """The table of what the ledger has; tuples without an answer, or none of whose lines is a name, are left out.
 
     Raises:
-        InputError: The ledger has no answer to any of them.
+        InputError: The ledger has no answer to any of them, or none that names an interest.
     """
     number = {name: place for place, name in enumerate(asked.names)}
     read = Read(asked=len(asked.asked_keys))
@@ -106,6 +106,9 @@ def table_of(asked: NextRequests, ledger: Ledger) -> tuple[InterestTable, Read]:
         hint = "Import the results of the batch service first."
         raise InputError("None of these pairs was answered.", where=str(ledger.path), got=asked.model, hint=hint)
     rows = np.flatnonzero(found[:, 0] >= 0)
+    if not len(rows):
+        hint = "Tune the model to these names, or ask for one of them (`palate interests transitions`)."
+        raise InputError("No answer names a new interest.", got="; ".join(read.strange[:3]), hint=hint)
     none = np.full((len(rows), asked.candidates), np.nan, dtype=np.float32)
     who, keys = [models[row] for row in rows], [asked.asked_keys[row] for row in rows]
     settings: dict[str, Any] = {"ordered": asked.ordered, "about": names_digest(asked.names)}

@@ -51,6 +51,16 @@ def best(scores: FloatArray, known: npt.NDArray[np.bool_], n: int) -> npt.NDArra
     return np.where(np.isneginf(np.take_along_axis(masked, order, axis=1)), -1, order)
 
 
+def reciprocal_rank(scores: FloatArray, labels: IntArray) -> float:
+    """The mean of 1 / rank of the `labels` [n] by `scores` [n, n_interests].
+
+    Half of what ties with a label comes before it, or a method that tells nothing apart would rank best.
+    """
+    own = np.take_along_axis(scores, labels[:, None].astype(np.int64), axis=1)
+    tied = (scores == own).sum(axis=1) - 1
+    return float((1 / (1 + (scores > own).sum(axis=1) + tied / 2)).mean())
+
+
 def table_rows(method: NextInterest, pairs: IntArray, nodes: IntArray, n: int, model: str = "") -> pl.DataFrame:
     """The `n` best answers of each pair as rows of a `TransitionTable`.
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from palate.data.dataset import FloatArray, IntArray
 from palate.errors import InputError
 from palate.interests.balance import Parts, Weights, centroids, gains, level_mean
+from palate.interests.exchange import exchange
 from palate.interests.quality import balance
-from palate.interests.settle import improve, settle
+from palate.interests.settle import settle
 from palate.interests.tree import InterestTree, TreeConfig, build_tree, numbered, shape_for, tree_weights
 
 ROUNDS = 3
@@ -67,7 +68,7 @@ def add_items(
     config = config or TreeConfig()
     weights = tree_weights(vectors, np.asarray(traffic, dtype=np.float64), config)
     _check(tree, was, len(weights))
-    found = _carried(tree, vectors, weights, was, config, rounds=0, worth=0.0)
+    found = _carried(tree, vectors, weights, was, config, None)
     if found is None:
         raise InputError(
             "A node of the tree would be left without an item",
@@ -88,9 +89,9 @@ def rebuild(
 ) -> tuple[InterestTree, Moved]:
     """A tree of the items as they are now, whose nodes keep their numbers, and what moved.
 
-    Starts from where items were. At each node new ones fall to the nearest centroid; then, in rounds, centroids are
-    computed anew, items that gain more than `inertia` of cosine elsewhere move while there is room, and those that
-    lose least leave parts that carry too much. If a level is then less even than `TOLERATED` times the bound, or the
+    Starts from where items were. New ones fall to the nearest centroid as in `add_items`; where a part then carries too
+    much, those leave that lose least; then items that gain more than `inertia` of cosine elsewhere move while there is
+    room (`exchange`). If a level is then less even than `TOLERATED` times the bound, or the
     configuration asks for another shape, the tree is cut afresh and its nodes are numbered, as far as the shape
     permits, as the old ones that they share most traffic with (`matched`).
 
@@ -104,7 +105,7 @@ def rebuild(
     _check(tree, was, len(weights))
     carried = None
     if [len(tree.at_level(level + 1)) for level in range(tree.depth)] == shape_for(len(weights), config):
-        carried = _carried(tree, vectors, weights, was, config, ROUNDS, inertia)
+        carried = _carried(tree, vectors, weights, was, config, inertia)
     if carried is not None and max(_balances(carried, weights)) <= TOLERATED * config.max_over_mean:
         return carried, moved(tree, carried, was, weights)
     fresh = build_tree(vectors, traffic, config)
@@ -156,11 +157,12 @@ def _carried(
     weights: Weights,
     was: IntArray,
     config: TreeConfig,
-    rounds: int,
-    worth: float,
+    inertia: float | None,
 ) -> InterestTree | None:
-    """Down from the root with the tree's own shape; without rounds only new items move. None: a node lost all items."""
-    rows_of = {0: np.arange(len(weights))}
+    """Down from the root with the tree's own shape; None: a node is left without an item. Without `inertia` only new
+    items move."""
+    node = np.zeros(len(weights), dtype=np.int64)
+    loads: list[Weights] = []
     for level in range(1, tree.depth + 1):
         row = tree.at_level(level)
         first = row[0].node
@@ -168,44 +170,50 @@ def _carried(
         known = before >= 0
         centres = centroids(vectors[known], before[known], np.zeros((len(row), vectors.shape[1]), dtype=np.float32))
         mean = level_mean(weights, len(row))
-        loads = np.minimum(weights, mean)
-        old = np.bincount(before[known], loads[known], len(row))
+        loads.append(np.minimum(weights, mean))
         # The nodes below were made for what is here: it may stay up to the level's own bound.
+        old = np.bincount(before[known], loads[-1][known], len(row))
         seats = _capacities(tree, level, weights, config.max_over_mean)
         room = np.minimum(config.max_over_mean * mean, np.maximum(seats, old))
-        for parent in tree.at_level(level - 1):
-            rows, children = rows_of.pop(parent.node), tree.children(parent.node)
+        rows_of = np.split(np.argsort(node, kind="stable"), np.cumsum(np.bincount(node))[:-1])
+        for parent, rows in zip(tree.at_level(level - 1), rows_of, strict=True):
+            children = tree.children(parent.node)
             own = slice(children[0].node - first, children[-1].node - first + 1)
-            at = before[rows] - own.start
-            at[(at < 0) | (at >= len(children))] = -1
-            part = _parts(vectors[rows], loads[rows], at, centres[own], room[own], rounds, worth)
-            if np.bincount(part, minlength=len(children)).min() == 0:
-                return None
-            rows_of |= {child.node: rows[part == number] for number, child in enumerate(children)}
-    leaves = [rows_of[leaf.node] for leaf in tree.at_level(tree.depth)]
-    return _refilled(tree, leaves, weights)
+            at = np.where((before[rows] >= own.start) & (before[rows] < own.stop), before[rows] - own.start, -1)
+            part = _parts(vectors[rows], loads[-1][rows], at, centres[own], room[own], inertia is not None)
+            node[rows] = part + own.start
+        if len(np.unique(node)) < len(row):
+            return None
+    if inertia is not None:
+        capacities = [config.max_over_mean * level_mean(weights, len(tree.at_level(n + 1))) for n in range(tree.depth)]
+        node = exchange(vectors, node, _paths(tree), loads, capacities, ROUNDS, inertia)
+    sizes = [np.bincount(path[node]) for path in _paths(tree)]
+    found = numbered(np.argsort(node, kind="stable").astype(np.int32), sizes, weights)
+    pairs = zip(found.nodes, tree.nodes, strict=True)
+    return InterestTree(tuple(replace(new, title=old.title, keywords=old.keywords) for new, old in pairs), found.order)
 
 
-def _parts(
-    vectors: FloatArray, loads: Weights, at: Parts, centres: FloatArray, capacity: Weights, rounds: int, worth: float
-) -> Parts:
-    """The child of each row, from where it was (-1: not there)."""
-    if len(centres) == 1:
-        return np.zeros(len(at), dtype=np.int64)
-    held = [centres]
+def _parts(vectors: FloatArray, loads: Weights, at: Parts, centres: FloatArray, capacity: Weights, all_: bool) -> Parts:
+    """The child of each row, from where it was (-1: not there); old rows move if `all_`, and only for want of room."""
 
     def gain_of(rows: Parts) -> FloatArray:
-        return gains(vectors[rows], held[0])
+        return gains(vectors[rows], centres)
 
-    part = at.astype(np.int64)
-    part[at < 0] = np.argmax(gain_of(np.flatnonzero(at < 0)), axis=1)
+    part, new = at.astype(np.int64), at < 0
+    part[new] = np.argmax(gain_of(np.flatnonzero(new)), axis=1)
     capacity = np.maximum(capacity, capacity * loads.sum() / capacity.sum())
-    part = settle(part, gain_of, loads, capacity, len(centres), free=None if rounds else at < 0)
-    for _ in range(rounds):
-        held[0] = centroids(vectors, part, held[0])
-        part = improve(part, gain_of, loads, capacity, len(centres), worth)
-        part = settle(part, gain_of, loads, capacity, len(centres))
-    return part
+    part = settle(part, gain_of, loads, capacity, len(centres), free=new)
+    return settle(part, gain_of, loads, capacity, len(centres)) if all_ else part
+
+
+def _paths(tree: InterestTree) -> list[Parts]:
+    """For each level from the first, the place in its level of the node over each leaf."""
+    paths = [np.arange(len(tree.at_level(tree.depth)))]
+    for level in range(tree.depth, 1, -1):
+        first = tree.at_level(level - 1)[0].node
+        parents = np.array([(node.parent or 0) - first for node in tree.at_level(level)])
+        paths.insert(0, parents[paths[0]])
+    return paths
 
 
 def _capacities(tree: InterestTree, level: int, weights: Weights, max_over_mean: float) -> Weights:
@@ -218,18 +226,6 @@ def _capacities(tree: InterestTree, level: int, weights: Weights, max_over_mean:
         seats = np.diff(np.searchsorted(starts, np.append(below[:, 0], below[-1, 1])))
         room = np.minimum(room, seats * mean * len(row) / len(starts))
     return np.asarray(max_over_mean * room)
-
-
-def _refilled(tree: InterestTree, leaves: list[Parts], weights: Weights) -> InterestTree:
-    """The tree with other items in its leaves, its names as they were."""
-    counts = np.zeros(len(tree.nodes), dtype=np.int64)
-    counts[[leaf.node for leaf in tree.at_level(tree.depth)]] = [len(rows) for rows in leaves]
-    for node in reversed(tree.nodes[1:]):
-        counts[node.parent] += counts[node.node]
-    sizes = [counts[[node.node for node in tree.at_level(level)]] for level in range(1, tree.depth + 1)]
-    found = numbered(np.concatenate(leaves).astype(np.int32), sizes, weights)
-    nodes = zip(found.nodes, tree.nodes, strict=True)
-    return InterestTree(tuple(replace(new, title=old.title, keywords=old.keywords) for new, old in nodes), found.order)
 
 
 def _reordered(tree: InterestTree, new_of_old: IntArray, weights: Weights) -> InterestTree:

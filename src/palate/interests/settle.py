@@ -37,24 +37,10 @@ def settle(
     if (np.bincount(part, weights, parts) > capacity).any():
         spare = (capacity.sum() - weights.sum()) / parts
         boulder = free & (weights > max(spare, 0.1 * capacity.mean()))
-        fixed = np.bincount(part[~free], weights[~free], parts).astype(np.float64)
+        fixed: Weights = np.bincount(part, np.where(free, 0.0, weights), parts).astype(np.float64)
         _place(part, boulder, fixed, gain_of, weights, capacity)
         _shed(part, gain_of, weights, capacity, parts, free & ~boulder)
     _fill(part, gain_of, weights, parts, free)
-    return part
-
-
-def improve(part: Parts, gain_of: Gains, weights: Weights, capacity: Weights, parts: int, worth: float) -> Parts:
-    """Rows that gain more than `worth` elsewhere go there, those that gain most first, while there is room."""
-    part, rows = part.copy(), np.arange(len(part))
-    gain = gain_of(rows)
-    gain -= gain[rows, part][:, None]
-    load = np.bincount(part, weights, parts)
-    gain[weights[:, None] > capacity - load] = -np.inf
-    target = np.argmax(gain, axis=1)
-    order = rows[gain[rows, target] > worth]
-    order = order[np.argsort(-gain[order, target[order]], kind="stable")]
-    _accept(part, order, target[order], weights, capacity - load)
     return part
 
 
@@ -89,7 +75,7 @@ def _shed(part: Parts, gain_of: Gains, weights: Weights, capacity: Weights, part
         target = np.argmax(gain, axis=1)
         loss = (own - gain[place, target]) / weights[rows]
         order = np.lexsort((loss, part[rows]))
-        before = _running(part[rows][order], weights[rows][order]) - weights[rows][order]
+        before = running(part[rows][order], weights[rows][order]) - weights[rows][order]
         leave = (before < (load - capacity)[part[rows]][order]) & np.isfinite(loss[order])
         order = order[leave]
         order = order[np.argsort(loss[order], kind="stable")]
@@ -101,12 +87,12 @@ def _accept(part: Parts, rows: Parts, target: Parts, weights: Weights, room: Wei
     """Move rows, in this order, to their target while it has room; how many moved."""
     order = np.argsort(target, kind="stable")
     rows, target = rows[order], target[order]
-    fits = _running(target, weights[rows]) <= room[target]
+    fits = running(target, weights[rows]) <= room[target]
     part[rows[fits]] = target[fits]
     return int(fits.sum())
 
 
-def _running(group: Parts, values: Weights) -> Weights:
+def running(group: Parts, values: Weights) -> Weights:
     """Cumulative sum that begins anew with each run of `group`."""
     total = np.cumsum(values)
     first = np.flatnonzero(np.diff(group, prepend=-1))

@@ -121,7 +121,8 @@ def build_tree(
 ) -> InterestTree:
     """Cluster items into a tree whose nodes at each level carry about the same traffic.
 
-    From the root down each node is cut by spherical k-means under a capacity (`balance`). A level has the product of
+    From the root down each node is cut by spherical k-means under a capacity (`balance`), and items that a cut has
+    parted from their like then change their branch (`exchange`). A level has the product of
     the branching down to it in nodes, or one an item where there are fewer; a node gets more or fewer parts by the
     traffic it carries, at least one, so that the slack of one level does not narrow the next.
 
@@ -148,10 +149,9 @@ def build_tree(
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     weights = tree_weights(vectors, np.asarray(traffic, dtype=np.float64), config)
     first = canonical_order(vectors, weights, config.seed)
-    shape = shape_for(len(weights), config)
-    bound, rounds = config.max_over_mean, config.iterations
-    order, sizes = grow(vectors, weights, first, shape, bound, rounds, config.seed, over)
-    return numbered(order.astype(np.int32), sizes, weights)
+    shape, bound, rounds = shape_for(len(weights), config), config.max_over_mean, config.iterations
+    order, sizes = grow(vectors[first], weights[first], shape, bound, rounds, config.seed, over)
+    return numbered(first[order].astype(np.int32), sizes, weights)
 
 
 def numbered(order: IntArray, sizes: Sequence[npt.NDArray[np.int64]], weights: npt.NDArray[np.float64]) -> InterestTree:

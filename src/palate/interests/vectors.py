@@ -15,9 +15,8 @@ from palate.knowledge.annotate import item_text
 from palate.llm.encoders import Encoder
 
 TEXT, MEDIA, COLLABORATIVE = "text", "media", "collaborative"
+Places = npt.NDArray[np.int64]
 EXACT_WIDTH = 4096  # up to here the leading directions come from the Gram matrix, beyond from a randomised SVD
-
-Rows = npt.NDArray[np.int64]
 
 
 class VectorsConfig(BaseModel):
@@ -128,8 +127,9 @@ def collaborative(train: Dataset, width: int = 128, seed: int = 0) -> FloatArray
 def unit_rows(rows: FloatArray) -> FloatArray:
     """Each row at unit length; rows of zeros stay."""
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))[:, None]
-    found = np.divide(rows, lengths, out=np.zeros(rows.shape, dtype=np.float32), where=lengths > 0, casting="unsafe")
-    return np.asarray(found, dtype=np.float32)
+    found = np.zeros(rows.shape, dtype=np.float32)
+    np.divide(rows, lengths, out=found, where=lengths > 0, casting="unsafe")
+    return found
 
 
 def neighbours_kept(before: FloatArray, after: FloatArray, config: VectorsConfig) -> float:
@@ -147,11 +147,11 @@ def neighbours_kept(before: FloatArray, after: FloatArray, config: VectorsConfig
     return float(np.mean(shares))
 
 
-def _nearest(vectors: FloatArray, rows: Rows, known: Rows, k: int) -> Rows:
+def _nearest(vectors: FloatArray, rows: Places, known: Places, k: int) -> Places:
     near = vectors[rows] @ vectors.T
     near[np.arange(len(rows)), rows] = -np.inf
     near[:, np.isin(np.arange(near.shape[1]), known, invert=True)] = -np.inf
-    return np.argpartition(-near, k - 1, axis=1)[:, :k]
+    return np.asarray(np.argpartition(-near, k - 1, axis=1)[:, :k])
 
 
 def _reduced(rows: FloatArray, config: VectorsConfig) -> FloatArray:

@@ -18,6 +18,7 @@ from palate.knowledge.attributes import read_yaml, validation_error
 from palate.knowledge.distil import StudentConfig
 from palate.knowledge.media import MediaConfig
 from palate.knowledge.route import RouteConfig
+from palate.serving.pipeline import BlendConfig
 
 _PREFIX = "PALATE__"
 
@@ -110,6 +111,8 @@ class Config(Section):
     models: dict[str, dict[str, Any]] = {}
     """Model name to parameters that are fixed; what is not named is chosen on validation from a small grid."""
     controls: ControlsSection = ControlsSection()
+    serving: BlendConfig = BlendConfig()
+    """Shares of the slate, and how new interests are drawn and for how long."""
     verb: str = "chose"
     """What people do with an item, past tense: "because you watched …"."""
 

@@ -16,15 +16,14 @@ import numpy as np
 from palate.experiments.explore_llm import TUNED, Taught, ask_all
 from palate.experiments.explore_methods import (
     BOOSTED,
-    COUNTS,
     OWN,
     PLAIN,
     TOWERS,
     Outcome,
     Slates,
     Tables,
+    beside_counts,
     item_models,
-    with_counts,
     without_llm,
 )
 from palate.experiments.explore_report import (
@@ -43,8 +42,6 @@ from palate.experiments.explore_report import (
 from palate.experiments.explore_study import ExploreSettings, ExploreStudy
 from palate.experiments.study import Chart, Report, ReportTable, Study
 
-BOTH = "LLM + count table"
-
 
 def explore(study: Study) -> Report:
     """Every method on the same people, `seeds` times what is random."""
@@ -54,10 +51,7 @@ def explore(study: Study) -> Report:
     for each in taught:
         tables.setdefault(each.name, []).append(each.scores)
     if taught:
-        best = TUNED if TUNED in tables else taught[0].name
-        mixed = [with_counts(work, tables[COUNTS][0], scores) for scores in tables[best]]
-        tables[BOTH] = [scores for scores, _ in mixed]
-        work.notes.append(f"{BOTH}: weight of the LLM chosen on validation {mixed[0][1]:g} (0: it adds nothing).")
+        tables |= beside_counts(work, TUNED if TUNED in tables else taught[0].name, tables)
     curves, outcomes = _slates(work, tables)
     return _report(work, tables, taught, curves, outcomes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from palate.serving import describe
 from palate.serving.docs_page import add_docs
 from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.metering import Measured, Meter
-from palate.serving.pipeline import recommend
+from palate.serving.pipeline import BlendConfig, recommend
 from palate.serving.snapshot import current
 
 MAX_N = 200
@@ -48,8 +49,8 @@ class HistoryRequest(BaseModel):
     explain: bool = True
 
 
-def create_app(snapshot_folder: Path, api_key: str | None = None) -> FastAPI:
-    """The application over a snapshot, or over the current one of a folder of snapshots.
+def create_app(snapshot_folder: Path, api_key: str | None = None, blend: BlendConfig | None = None) -> FastAPI:
+    """The application over a snapshot, or over the current one of a folder of snapshots; `blend` mixes its slates.
 
     Routes below `/v1` ask for `X-API-Key` where `api_key` is given; health and metrics never do. Bad input is a
     422 that names the field, an unknown item a 404, an unknown user a 200 with popular items.
@@ -66,7 +67,7 @@ def create_app(snapshot_folder: Path, api_key: str | None = None) -> FastAPI:
     app.add_middleware(Measured, meter=app.state.meter)
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    app.include_router(_routes(snapshot, api_key))
+    app.include_router(_routes(snapshot, api_key, blend))
     app.include_router(_health(snapshot, app.state.meter))
     add_docs(app)
     return app
@@ -94,7 +95,7 @@ def parse_restrict(text: str | None, snapshot: Snapshot) -> Restrict | None:
     return Restrict(tuple(nodes), tuple(attributes))
 
 
-def _routes(snapshot: Snapshot, api_key: str | None) -> APIRouter:
+def _routes(snapshot: Snapshot, api_key: str | None, blend: BlendConfig | None) -> APIRouter:
     routes = APIRouter(prefix="/v1", dependencies=[Depends(_guard(api_key))])
 
     @routes.get("/recommend/{user_id}")
@@ -104,7 +105,7 @@ def _routes(snapshot: Snapshot, api_key: str | None) -> APIRouter:
         return {
             "user_id": user_id,
             "known_user": user_id in snapshot.user_nums,
-            **_answer(snapshot, user_id, user_id, n, restrict, explain, request_id),
+            **_answer(snapshot, user_id, user_id, n, restrict, explain, request_id, blend),
         }
 
     @routes.post("/recommend")
@@ -112,7 +113,9 @@ def _routes(snapshot: Snapshot, api_key: str | None) -> APIRouter:
         unknown = [item_id for item_id in body.history if item_id not in snapshot.item_nums]
         history = [snapshot.item_nums[item_id] for item_id in body.history if item_id in snapshot.item_nums]
         items = np.array(history, dtype=np.int32)
-        answer = _answer(snapshot, items, "|".join(body.history), body.n, body.restrict, body.explain, request_id)
+        answer = _answer(
+            snapshot, items, "|".join(body.history), body.n, body.restrict, body.explain, request_id, blend
+        )
         return {"known_user": False, "unknown_items": unknown, **answer}
 
     @routes.get("/items/{item_id}")
@@ -167,12 +170,14 @@ def _answer(
     restrict: str | None,
     explain: bool,
     request_id: str | None,
+    blend: BlendConfig | None,
 ) -> dict[str, Any]:
-    """The same request id, person and snapshot give the same slate."""
+    """The same request id, person and snapshot give the same slate, but for what is explored until a refresh."""
     request_id = request_id or uuid.uuid4().hex
     seed = hashlib.sha256(f"{seed_name}|{request_id}".encode()).digest()[:8]
     rng = np.random.default_rng(int.from_bytes(seed, "little"))
-    slate = recommend(snapshot, who, n, parse_restrict(restrict, snapshot), explain, rng)
+    now = time.time_ns() // 1000
+    slate = recommend(snapshot, who, n, parse_restrict(restrict, snapshot), explain, rng, blend, now)
     return {
         "request_id": request_id,
         "snapshot": snapshot.name,
