@@ -1,6 +1,7 @@
-"""`palate interests export` and `import`: the exploration table by a batch service."""
+"""`palate interests`: the exploration table by a batch service, and titles beside keywords."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -9,6 +10,7 @@ import yaml
 
 from palate.interests.table import open_table
 from palate.interests.tree import load_tree
+from palate.llm.request import Answer, Bound
 from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.run import Run
@@ -98,3 +100,40 @@ def test_what_is_missing_is_counted_and_a_damaged_line_is_named(palate, project,
     code, _, err = palate("interests", "import", tmp_path / "w.jsonl", "--model", "worse", "-p", project)
     assert (code, "No answer names a new interest" in err, "no name at all" in err) == (2, True, True)
     assert (project / ".palate" / "exploration.table").read_bytes() == table  # the old one stays
+
+
+class TitleEngine:
+    """Answers each question about a title with one that is new."""
+
+    name, model = "fake", "titles-1"
+
+    def __init__(self, path=None):
+        self.said = 0
+
+    def close(self):
+        pass
+
+    def bound(self, request):
+        return Bound(20, 0.0)
+
+    def ask(self, work):
+        while taken := work.take(8):
+            for number, _ in taken:
+                self.said += 1
+                told = {"tokens_in": 10, "tokens_out": 3, "model": self.model, "engine": self.name}
+                yield [(number, Answer(f"Tales number {self.said}", **told))]
+
+
+def test_titles_are_asked_for_judged_and_kept_only_if_better(palate, project, monkeypatch):
+    monkeypatch.setattr("palate.project.project.LlamaEngine", TitleEngine)
+    code, out, _ = palate("interests", "name", "-p", project, "--json")
+    said = json.loads(out)
+    assert (code, said["chosen"], said["calls"]) == (0, "keywords", 12)  # six nodes, with and without items
+    assert {each["told"]["names"] for each in said["judged"]} > {"keywords"}
+    assert said["outcomes"]["LLM, shown keywords"] == {"taken": 6}
+    named = load_tree(Path(said["tree"]))
+    plain = load_tree(next((project / ".palate").rglob("interests*/tree.json")))
+    assert [node.title for node in named.nodes] == [node.title for node in plain.nodes]
+    code, out, _ = palate("interests", "name", "-p", project)  # as a person reads it
+    assert code == 0
+    assert "Chosen: keywords" in out
