@@ -11,7 +11,7 @@ from palate.interests.balance import HELD, centroids
 from palate.interests.settle import Mask, Parts, Weights, running
 
 LEAST_GAIN = 1e-3  # of cosine: below it a move is not worth its unrest
-MOST_FLOPS = 5e12  # spent on a level: fewer rounds, or none, where items times nodes are many
+MOST_FLOPS = 2e12  # spent on a level: fewer rounds, or none, where items times nodes are many
 
 
 def exchange(
@@ -39,7 +39,7 @@ def exchange(
     for _ in range(min(rounds, int(MOST_FLOPS / (2.0 * vectors.size * count)))):
         towards = np.asarray(np.mean([_centres(vectors, above[node], above) for above in parents], axis=0), np.float32)
         rooms = [
-            capacity - np.bincount(above[node], load, int(above.max()) + 1)
+            np.asarray(capacity - np.bincount(above[node], load, int(above.max()) + 1), dtype=np.float64)
             for above, load, capacity in zip(parents, loads, capacities, strict=True)
         ]
         room = np.min([own[above] for own, above in zip(rooms, parents, strict=True)], axis=0)

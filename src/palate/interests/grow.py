@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from palate.data.dataset import FloatArray
 from palate.interests.balance import Parts, Weights, level_mean, split_balanced
 from palate.interests.exchange import exchange
 
+SMALL = 10_000  # rows of a node
 Places = npt.NDArray[np.int64]
 
 
@@ -88,7 +90,9 @@ def grow(
             Cut(vectors[own], loads[own], count, capacity, iterations, (seed, level, number))
             for number, (own, count) in enumerate(zip(rows, parts, strict=True))
         )
-        found = list(over(cut, cuts))
+        # A second thread on small matrices is waited for longer than it helps.
+        with threadpool_limits(1 if len(weights) < SMALL * len(rows) else None):
+            found = list(over(cut, cuts))
         bases = np.cumsum([0, *parts[:-1]])
         node = np.empty(len(weights), dtype=np.int64)
         node[order] = np.concatenate([part + base for part, base in zip(found, bases, strict=True)])

@@ -101,8 +101,8 @@ def collaborative(train: Dataset, width: int = 128, seed: int = 0) -> FloatArray
     """Unit vectors [n_items, width] by who chose what, zeros for items without an event; None without any event.
 
     Right singular vectors, times singular values, of the user-item matrix whose entries are divided by the roots of
-    both degrees, so that neither busy people nor popular items lead (as in GF-CF, Shen et al. 2021, arXiv 2108.07567,
-    section 4; the first direction, which is popularity, is dropped).
+    both degrees, so that neither busy people nor popular items lead (as in GF-CF, Shen et al. 2021, arXiv 2108.07567).
+    The direction of popularity, to which all items lean, is taken out.
 
     Args:
         train: The training log alone, or what is held out leaks into the tree.
@@ -114,12 +114,15 @@ def collaborative(train: Dataset, width: int = 128, seed: int = 0) -> FloatArray
     if not pairs.height:
         return None
     users, items = pairs["user_num"].to_numpy(), pairs["item_num"].to_numpy()
-    degrees = np.bincount(users)[users] * np.bincount(items)[items]
+    degree = np.bincount(items, minlength=train.n_items)
+    entries = 1 / np.sqrt(np.bincount(users)[users] * degree[items])
     shape = (int(users.max()) + 1, train.n_items)
-    matrix = csr_matrix(((1 / np.sqrt(degrees)).astype(np.float32), (users, items)), shape)
-    _, values, directions = randomized_svd(matrix, min(width + 1, *shape), random_state=seed)
-    found = (directions * values[:, None]).T[:, 1:] if len(values) > 1 else directions.T
-    # By its degree every item has its share of the first direction; what is left of one that was met alone is noise.
+    matrix = csr_matrix((entries.astype(np.float32), (users, items)), shape)
+    _, values, directions = randomized_svd(matrix, min(width, *shape), random_state=seed)
+    found = (directions * values[:, None]).T
+    if len(values) > 1:
+        popular = np.sqrt(degree / degree.sum())
+        found -= np.outer(popular, popular @ found)
     found[np.linalg.norm(found, axis=1) < 1e-6] = 0
     return unit_rows(found.astype(np.float32))
 
