@@ -11,7 +11,8 @@ from palate.interests.balance import HELD, centroids
 from palate.interests.settle import Mask, Parts, Weights, running
 
 LEAST_GAIN = 1e-3  # of cosine: below it a move is not worth its unrest
-MOST_FLOPS = 2e12  # spent on a level: fewer rounds, or none, where items times nodes are many
+MOST_FLOPS = 2e12  # spent on a level: fewer rounds where items times nodes are many; beyond, crowded nodes alone
+CROWDED_ROUNDS = 3
 
 
 def exchange(
@@ -36,14 +37,17 @@ def exchange(
         least: Rows that gain less stay.
     """
     count = len(parents[-1])
-    for _ in range(min(rounds, int(MOST_FLOPS / (2.0 * vectors.size * count)))):
+    affordable = int(MOST_FLOPS / (2.0 * vectors.size * count))
+    for _ in range(min(rounds, affordable or CROWDED_ROUNDS)):
         towards = np.asarray(np.mean([_centres(vectors, above[node], above) for above in parents], axis=0), np.float32)
         rooms = [
             np.asarray(capacity - np.bincount(above[node], load, int(above.max()) + 1), dtype=np.float64)
             for above, load, capacity in zip(parents, loads, capacities, strict=True)
         ]
         room = np.min([own[above] for own, above in zip(rooms, parents, strict=True)], axis=0)
-        target, gain = _best(vectors, towards, node, loads[-1], room)
+        target, gain = node.copy(), np.full(len(node), -np.inf, dtype=np.float32)
+        seen: slice | Parts = slice(None) if affordable else np.flatnonzero((rooms[-1] < 0)[node])
+        target[seen], gain[seen] = _best(vectors[seen], towards, node[seen], loads[-1][seen], room)
         rows = np.flatnonzero((gain > least) | _crowded(node, gain, loads[-1], -rooms[-1]))
         rows = rows[np.argsort(-gain[rows], kind="stable")]
         for above, load, own in zip(parents, loads, rooms, strict=True):
