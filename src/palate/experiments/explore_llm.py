@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,11 +44,12 @@ class Taught:
 
 def ask_all(work: ExploreStudy) -> list[Taught]:
     """Every model on every pair; without torch or time, what there is and a note."""
-    try:
-        from palate.llm.engines.torch_lm import TorchEngine
-    except ModuleNotFoundError as error:
-        work.notes.append(f"No language model: {error} (pip install 'palate[torch-lm]').")
+    missing = [package for package in ("torch", "transformers", "peft", "gguf") if find_spec(package) is None]
+    if missing:
+        work.notes.append(f"No language model: {', '.join(missing)} missing (pip install 'palate[torch-lm]').")
         return []
+    from palate.llm.engines.torch_lm import TorchEngine
+
     settings = work.settings
     found = [_answers(work, TorchEngine(settings.local), UNTUNED, 0, work.names)]
     if not settings.minutes:
