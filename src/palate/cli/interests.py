@@ -45,6 +45,9 @@ def build(project: ProjectOption = Path(), as_json: JsonOption = False) -> None:
     Console().print(f"Vectors of {', '.join(said['parts'])}; nearest neighbours kept: {said['neighbours kept']:.0%}")
     for part, why in said["left out"].items():
         Console().print(f"Not used: {escape(part)} ({escape(why)})")
+    if "moved" in made.detail:
+        Console().print("Since the tree before:")
+        say(made.detail["moved"], as_json)
 
 
 @group.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from palate.data.dataset import FloatArray
@@ -19,6 +20,7 @@ from palate.experiments.worth import worth
 from palate.interests.name_choice import choose_names
 from palate.interests.names import name_nodes
 from palate.interests.quality import balance, coherence
+from palate.interests.rebuild import rebuild
 from palate.interests.table import names_digest
 from palate.interests.transitions import ask_transitions, spread
 from palate.interests.tree import InterestTree, build_tree, load_tree, save_tree, tree_weights
@@ -61,15 +63,17 @@ class ModelSteps:
         def make(folder: Path) -> Detail:
             traffic = project.split.train.item_counts.astype(np.float64)
             joined = tree_vectors(project, np.load(vectors.folder / "vectors.npy"))
-            tree = build_tree(joined.vectors, traffic, config)
+            tree, moved = self._grown(joined.vectors, traffic)
             documents = self._documents(recorded)
             named = name_nodes(tree, documents, english_stop_words() | self._everywhere(documents))
             save_tree(named, folder / "tree.json")
+            made_of = {"config": config.model_dump(mode="json"), "items": project.dataset.item_ids}
+            (folder / "made_of.json").write_text(json.dumps(made_of))
             weights = tree_weights(joined.vectors, traffic, config)
             levels = [named.node_of_items(level) for level in range(1, named.depth + 1)]
             even = {f"level {number}": balance(weights, row) for number, row in enumerate(levels, start=1)}
             close = {f"level {number}": coherence(joined.vectors, row) for number, row in enumerate(levels, start=1)}
-            facts = {"vectors": joined.as_dict(), "balance": even, "coherence": close}
+            facts = {"vectors": joined.as_dict(), "balance": even, "coherence": close, **moved}
             return {"nodes": len(named.nodes), "levels": named.depth, **facts}
 
         inputs = {
@@ -79,6 +83,20 @@ class ModelSteps:
             "recorded": recorded and recorded.key,
         }
         return self.steps.run("interests", inputs, make)
+
+    def _grown(self, vectors: FloatArray, traffic: npt.NDArray[np.float64]) -> tuple[InterestTree, Detail]:
+        """The tree before brought up to date, and what moved; a tree cut afresh where there is none of this shape."""
+        config, before = self.project.config.interests, self.steps.latest("interests")
+        made_of = None if before is None or not config.keep else before.folder / "made_of.json"
+        if before is None or made_of is None or not made_of.is_file():
+            return build_tree(vectors, traffic, config), {}
+        facts = json.loads(made_of.read_text())
+        if facts["config"] != config.model_dump(mode="json"):
+            return build_tree(vectors, traffic, config), {}
+        number = {item_id: place for place, item_id in enumerate(facts["items"])}
+        was = np.array([number.get(item_id, -1) for item_id in self.project.dataset.item_ids], dtype=np.int32)
+        tree, moved = rebuild(load_tree(before.folder / "tree.json"), vectors, traffic, was, config)
+        return tree, {"moved": moved.as_dict()}
 
     def names(self, interests: Artefact, vectors: Artefact, recorded: Artefact | None) -> Artefact:
         """`tree.json` with the names that held-out items are best told apart by, and `names.json`: how well.
