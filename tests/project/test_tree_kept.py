@@ -45,3 +45,14 @@ def test_another_shape_or_a_wish_cuts_afresh(tmp_path: Path) -> None:
     config["interests"]["keep"] = False
     (folder / "palate.yaml").write_text(yaml.safe_dump(config))
     assert "moved" not in built(folder)[1]
+
+
+def test_settings_that_cut_nothing_keep_the_tree(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "p", None)
+    before, _ = built(folder)
+    config = yaml.safe_load((folder / "palate.yaml").read_text())
+    config["interests"] |= {"level": 2, "titles": "judged"}
+    (folder / "palate.yaml").write_text(yaml.safe_dump(config))
+    with open_run(folder, quiet=True) as run:
+        assert run.interests.state == "kept"
+    assert built(folder)[0] == before

@@ -107,7 +107,7 @@ def export(
     Example: `palate interests export --model my-tuned-model -o batch`
     """
     with open_run(project, as_json) as run:
-        tree = tree_of(run.interests)
+        tree = tree_of(run.tree)
         asked = next_requests(run.project, tree, model, ordered=ordered, candidates=candidates)
         done = export_next(run.project, asked, out)
     say({"requests": done.requests, "not_to_be_asked": done.spared, "files": [str(f) for f in done.files]}, as_json)
@@ -130,7 +130,7 @@ def import_answers(
     Example: `palate interests import results.jsonl --model my-tuned-model`
     """
     with open_run(project, as_json) as run:
-        tree = tree_of(run.interests)
+        tree = tree_of(run.tree)
         asked = next_requests(run.project, tree, model, ordered=ordered, candidates=candidates)
         kept, read, path = import_next(run.project, asked, results)
     facts = {"kept": kept.kept, "known": kept.known, "failed": kept.failed, "missing": kept.missing}

@@ -88,6 +88,8 @@ class RecordedSection(Section):
 class InterestsSection(TreeConfig):
     level: int = Field(default=1, ge=1)
     """The tree level whose pairs the LLM is asked about."""
+    titles: Literal["keywords", "judged"] = "keywords"
+    """judged: the LLM writes titles too (the step `names`), and what tells held-out items apart best is taken."""
     keep: bool = True
     """Start from the tree before, so that nodes keep their numbers and items their places; false: cut afresh."""
     vectors: VectorsConfig = VectorsConfig()

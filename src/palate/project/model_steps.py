@@ -31,6 +31,7 @@ from palate.knowledge.store import write_parquet
 from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import FileCheckpoint
 from palate.models.registry import make as make_model
+from palate.project.config import InterestsSection
 from palate.project.interest_files import imported_table
 from palate.project.item_vectors import tree_vectors
 from palate.project.knowledge_steps import KnowledgeSteps, read_kind
@@ -67,7 +68,7 @@ class ModelSteps:
             documents = self._documents(recorded)
             named = name_nodes(tree, documents, english_stop_words() | self._everywhere(documents))
             save_tree(named, folder / "tree.json")
-            made_of = {"config": config.model_dump(mode="json"), "items": project.dataset.item_ids}
+            made_of = {"config": _cut_by(config), "items": project.dataset.item_ids}
             (folder / "made_of.json").write_text(json.dumps(made_of))
             weights = tree_weights(joined.vectors, traffic, config)
             levels = [named.node_of_items(level) for level in range(1, named.depth + 1)]
@@ -78,7 +79,7 @@ class ModelSteps:
 
         inputs = {
             "vectors": vectors.key,
-            "config": config.model_dump(),
+            "config": {**_cut_by(config), "keep": config.keep},
             "split": self._split_facts(),
             "recorded": recorded and recorded.key,
         }
@@ -91,7 +92,7 @@ class ModelSteps:
         if before is None or made_of is None or not made_of.is_file():
             return build_tree(vectors, traffic, config), {}
         facts = json.loads(made_of.read_text())
-        if facts["config"] != config.model_dump(mode="json"):
+        if facts["config"] != _cut_by(config):
             return build_tree(vectors, traffic, config), {}
         number = {item_id: place for place, item_id in enumerate(facts["items"])}
         was = np.array([number.get(item_id, -1) for item_id in self.project.dataset.item_ids], dtype=np.int32)
@@ -260,6 +261,11 @@ class ModelSteps:
     def _split_facts(self) -> dict[str, Any]:
         data = self.project.config.data
         return {"data": self.project.data_key, "validation": data.validation, "test": data.test}
+
+
+def _cut_by(config: InterestsSection) -> Detail:
+    """What decides where the tree is cut."""
+    return config.model_dump(mode="json", exclude={"level", "titles", "keep"})
 
 
 def tree_of(interests: Artefact) -> InterestTree:

@@ -152,7 +152,7 @@ def _worth_verdict(rows: list[dict[str, Any]]) -> str:
 
 
 def _interests(run: Run) -> dict[str, Any]:
-    tree = tree_of(run.interests)
+    tree = tree_of(run.tree)
     nodes = [
         {
             "node": node.node,

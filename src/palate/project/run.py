@@ -36,7 +36,7 @@ STEPS = (
     "controls",
     "snapshot",
 )
-_SERVED = ("vectors", "recorded", "annotate", "distil", "interests", "transitions", "models", "controls")
+_SERVED = ("vectors", "recorded", "annotate", "distil", "tree", "transitions", "models", "controls")
 
 
 class Run:
@@ -103,7 +103,12 @@ class Run:
 
     @cached_property
     def transitions(self) -> Artefact:
-        return self._using.transitions(self.interests)
+        return self._using.transitions(self.tree)
+
+    @property
+    def tree(self) -> Artefact:
+        """Whose `tree.json` is served: that with the titles that `interests.titles` asks for."""
+        return self.names if self.project.config.interests.titles == "judged" else self.interests
 
     @cached_property
     def models(self) -> Artefact:
@@ -162,7 +167,7 @@ class Run:
         parts = SnapshotParts(
             items=dataset.items,
             item_vectors=np.load(models / "item_vectors.npy"),
-            tree=tree_of(self.interests),
+            tree=tree_of(self.tree),
             popularity=dataset.item_counts,
             histories=dataset.histories,
             user_ids=dataset.user_ids,
