@@ -59,8 +59,8 @@ class ExploreSettings(BaseModel):
     """Most people who are shown a slate in the test, and a third of it in validation."""
     explored: int = Field(default=3, ge=1)
     """Interests that a slate explores at once."""
-    minutes: float = Field(default=10.0, ge=0)
-    """Most time to tune the local model, all tunings together; 0: they are left out."""
+    minutes: float = Field(default=12.0, ge=0)
+    """Most time to tune the local model, all tunings together, the curve's figures left out; 0: no tuning."""
     epochs: int = Field(default=3, ge=1)
     llm_seeds: int = Field(default=1, ge=1)
     """Tunings on balanced curation; the ablation and the control are tuned once."""

@@ -48,7 +48,9 @@ class FinetuneConfig(BaseModel):
     max_tokens: int = Field(default=160, ge=8, description="longer examples are left out and counted")
     judge_every: int = Field(default=20, ge=1, description="steps between two looks at the validation examples")
     patience: int = Field(default=3, ge=1, description="looks that are no better before it stops")
-    minutes: float | None = Field(default=None, gt=0, description="most time in all, killed runs included")
+    minutes: float | None = Field(
+        default=None, gt=0, description="most time in all, killed runs included, `measure` left out"
+    )
     mixed: bool | None = Field(default=None, description="multiply in bfloat16; None: where the processor knows it")
     by: str = Field(default="loss", description="what the best look is chosen by: the least loss, or most of a figure")
     seed: int = Field(default=0, description="of the initial weights and the order of the examples")
@@ -268,13 +270,13 @@ class _Run:
             loss, tokens, right = loss + float(mean) * n, tokens + n, right + float((hits & there).sum())
             exact += float((hits | ~there).all(1).sum())
         course, training = self.course, float(np.mean(self.losses)) if self.losses else float("nan")
+        course.seconds += time.perf_counter() - begun
         look = Look(course.step, loss / tokens, right / tokens, exact / len(order), training, self._figures())
         better = not course.looks or self._worth(look) > max(self._worth(before) for before in course.looks)
         course.stale = 0 if better else course.stale + 1
         if better:
             course.best, self.best = course.step, _copy(self.weights)
         course.looks.append(look)
-        course.seconds += time.perf_counter() - begun
         self.losses = []
         self._judge_end()
         self.checkpoint.save(self._state())
