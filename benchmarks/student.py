@@ -1,6 +1,7 @@
 """What a student keeps of its teacher, and how much faster it labels: AUC against people's tags, items a second.
 
     python benchmarks/student.py [--llm-items 200]
+    python benchmarks/student.py --speeds            # the speeds alone: minutes
 
 Films of movielens-small; people's tags are the truth (twelve attributes of the example project), text is title, genres
 and overview. Teachers: the recorded large model (1,200 films) and, asked here, the embedded SmolLM2 (`--llm-items` of
@@ -50,6 +51,7 @@ SPLIT = GoldenSplit("palate", 0.5)
 STRENGTHS = (1.0, 3.0)
 RESAMPLES = 500
 FEWEST = 200  # films that a comparison needs
+BLOCKS = ("categories", "company", "taste")
 TIMED = 20  # films that the LLM is timed on
 
 
@@ -211,6 +213,7 @@ def llm_rate(engine: LlamaEngine, data: Dataset, items: np.ndarray, attributes: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llm-items", type=int, default=200)
+    parser.add_argument("--speeds", action="store_true")
     args = parser.parse_args()
     data, attributes = load("movielens-small"), load_attributes(ROOT / "examples" / "movielens" / "attributes")
     names, ids = [attribute.name for attribute in attributes], data.item_ids
@@ -221,8 +224,14 @@ def main() -> None:
     taught = {*recorded["entity"]}
     wanted = [n for n, i in enumerate(ids) if i in taught or not np.isnan(truth[n]).any()]
     vectors = np.zeros((data.n_items, 384), dtype=np.float32)
+    if args.speeds:
+        engine, every = LlamaEngine(), list(item_blocks(split_global_time(data).train, BLOCKS))
+        rate = llm_rate(engine, data, np.array(wanted[:TIMED], dtype=np.int32), attributes)
+        speeds(data, attributes, vectors[wanted], [block[wanted] for block in every], rate)
+        engine.close()
+        return
     vectors[wanted] = MiniLMEncoder().encode([item_text(data, n) for n in wanted])
-    categories, company, taste = item_blocks(split_global_time(data).train, ("categories", "company", "taste"))
+    categories, company, taste = item_blocks(split_global_time(data).train, BLOCKS)
     blocks = {
         "text alone": [],
         "text, categories": [categories],
