@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from palate.interests.bandit import TreeBandit, chosen_bandit
 from palate.interests.counts import CountTable, InterestPopularity, NearestInterest, chosen_count_table
-from palate.interests.explore import TransitionTable
 from palate.interests.meetings import Meetings
-from palate.interests.next_interest import AtRandom, best, reciprocal_rank, table_rows
+from palate.interests.next_interest import AtRandom, best, reciprocal_rank
 from palate.interests.tree import TreeConfig, build_tree
 
 N = 6
@@ -112,18 +111,6 @@ def test_the_best_leave_out_what_is_known_and_say_when_there_is_no_more() -> Non
     scores = np.array([[0.1, 0.9, 0.5], [-np.inf, 0.2, 0.1]], dtype=np.float32)
     known = np.array([[False, True, False], [False, True, True]])
     assert best(scores, known, 2).tolist() == [[2, 0], [-1, -1]]
-
-
-def test_answers_become_a_table_that_serving_reads() -> None:
-    log = meetings_of([(0, 1, 2)] * 5 + [(0, 1, 3)])
-    nodes = np.arange(N, dtype=np.int32) + 10
-    rows = table_rows(CountTable(log, N, 1.0), np.array([[0, 1], [3, 2]], dtype=np.int32), nodes, n=2)
-    table = TransitionTable(rows)
-    assert [t.next_node for t in table.of(11, 10)] == [12, 13]
-    assert len(table.of(12, 13)) == 2
-    assert table.of(10, 11)[0].model == "count table"
-    shares = [t.probability for t in table.of(10, 11)]
-    assert all(share is not None and 0 < share <= 1 for share in shares)
 
 
 def test_what_tells_nothing_apart_ranks_in_the_middle() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.interests.policy import Path, interleave, paths, restricted_softmax, rng_of
+from palate.interests.policy import interleave, restricted_softmax, rng_of
 
 HOUR = 3_600_000_000
 
@@ -57,8 +57,3 @@ def test_a_person_is_drawn_the_same_until_the_refresh() -> None:
     assert draw("a", 5 * HOUR, 2.0) != draw("a", 6 * HOUR, 2.0)
     assert draw("a", 5 * HOUR, 2.0) != draw("b", 5 * HOUR, 2.0)
     assert draw("a", 5 * HOUR, 0) != draw("a", 5 * HOUR + 1, 0)
-
-
-def test_every_explored_item_has_its_path() -> None:
-    slate = [(4, 0.5, "sequence"), (5, 0.4, "exploration")]
-    assert paths(slate, "exploration", (1, 2), np.array([0, 0, 0, 0, 9, 3])) == [Path((1, 2), 3, 5)]

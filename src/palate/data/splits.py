@@ -75,16 +75,7 @@ def split_global_time(
     return _split(dataset, part, name, min_history, exclude_seen, max_queries, seed)
 
 
-def split_in_time(
-    dataset: Dataset,
-    validation: float = 0.1,
-    test: float = 0.1,
-    *,
-    min_history: int = 1,
-    exclude_seen: bool = True,
-    max_queries: int | None = None,
-    seed: int = 0,
-) -> Split:
+def split_in_time(dataset: Dataset, *, max_queries: int | None = None) -> Split:
     """The best split that the data allow; its `name` says which it was.
 
     1. As the source cut it, where the events have a column `split` with rows of train (or history), valid and test.
@@ -94,11 +85,10 @@ def split_in_time(
     """
     given = _given_part(dataset)
     if given is not None:
-        return _split(dataset, given, "as the source cut it", min_history, exclude_seen, max_queries, seed)
-    rest = {"min_history": min_history, "exclude_seen": exclude_seen, "max_queries": max_queries, "seed": seed}
+        return _split(dataset, given, "as the source cut it", 1, True, max_queries, 0)
     if has_clock(dataset):
-        return split_global_time(dataset, validation, test, **rest)  # type: ignore[arg-type]
-    return split_leave_last_one_out(dataset, **rest)  # type: ignore[arg-type]
+        return split_global_time(dataset, max_queries=max_queries)
+    return split_leave_last_one_out(dataset, max_queries=max_queries)
 
 
 def has_clock(dataset: Dataset) -> bool:

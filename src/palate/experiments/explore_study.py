@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -32,7 +31,7 @@ from palate.interests.naming import distinctive_items, title_nodes
 from palate.interests.tree import InterestTree, TreeConfig, build_tree
 from palate.interests.vectors import COLLABORATIVE, TEXT, collaborative, item_vectors, text_part
 from palate.knowledge.attributes import validation_error
-from palate.knowledge.keywords import document_tokens, english_stop_words
+from palate.knowledge.keywords import english_stop_words, item_words
 
 Flags = npt.NDArray[np.bool_]
 LEVEL = 2  # interests are the nodes of this level; the first level is what the bandit walks through
@@ -277,14 +276,5 @@ class ExploreStudy:
 
 
 def _documents(dataset: Dataset, labels: pl.DataFrame | None) -> list[list[str]]:
-    """Words of title and text, categories, and people's tags that more than one person gave."""
-    tags: dict[str, Sequence[str]] = {}
-    if labels is not None:
-        given = labels.filter(pl.col("source").str.contains("user_tag"))
-        shared = given.filter(pl.col("user_id").n_unique().over("label") > 1)
-        tags = dict(shared.group_by("item_id").agg(pl.col("label").unique().sort()).iter_rows())
-    rows = dataset.items.select("item_id", "title", "text", "categories").iter_rows()
-    return [
-        document_tokens(f"{title or ''} {text or ''}", [*(c.lower() for c in categories or []), *tags.get(item, [])])
-        for item, title, text, categories in rows
-    ]
+    given = None if labels is None else labels.filter(pl.col("source").str.contains("user_tag"))
+    return item_words(dataset.items, None if given is None else given.rename({"label": "tag"}))

@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate.data.dataset import Dataset, IntArray
-from palate.data.splits import Split, has_clock, split_global_time, split_leave_last_one_out
+from palate.data.splits import Split, has_clock, split_in_time
 from palate.errors import InputError
 from palate.experiments.study import Study
 from palate.experiments.tag_measures import TagSet
@@ -84,14 +84,11 @@ class TagStudy:
 
     @cached_property
     def split(self) -> Split:
-        """By time; where the data have no clock, each user's last click."""
-        most = 20 * self.settings.pairs
-        if has_clock(self.dataset):
-            return split_global_time(self.dataset, 0.1, 0.1, max_queries=most)
-        self.notes.append(
-            "The data have no clock: what is held out is each user's last click, so others' futures may be learnt from."
-        )
-        return split_leave_last_one_out(self.dataset, max_queries=most)
+        """The best that the data allow; the notes say which it was."""
+        split = split_in_time(self.dataset, max_queries=20 * self.settings.pairs)
+        if not has_clock(self.dataset):
+            self.notes.append(f"The data have no clock: split {split.name}.")
+        return split
 
     @cached_property
     def recorded(self) -> pl.DataFrame | None:

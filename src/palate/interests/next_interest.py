@@ -7,10 +7,8 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from palate.data.dataset import FloatArray, IntArray
-from palate.interests.transitions import SCHEMA
 
 
 class NextInterest(Protocol):
@@ -59,26 +57,3 @@ def reciprocal_rank(scores: FloatArray, labels: IntArray) -> float:
     own = np.take_along_axis(scores, labels[:, None].astype(np.int64), axis=1)
     tied = (scores == own).sum(axis=1) - 1
     return float((1 / (1 + (scores > own).sum(axis=1) + tied / 2)).mean())
-
-
-def table_rows(method: NextInterest, pairs: IntArray, nodes: IntArray, n: int, model: str = "") -> pl.DataFrame:
-    """The `n` best answers of each pair as rows of a `TransitionTable`.
-
-    `nodes` [n_interests] are the tree's numbers of the interests. Probabilities are a softmax of the scores.
-    """
-    scores = method.scores(pairs)
-    top = best(scores, np.zeros(scores.shape, dtype=bool), n)
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    row, place = np.nonzero(top >= 0)
-    answer = top[row, place]
-    ends = np.sort(nodes[pairs[row]], axis=1)
-    columns = {
-        "node_a": ends[:, 0],
-        "node_b": ends[:, 1],
-        "next_node": nodes[answer],
-        "probability": shares[row, answer],
-        "model": [model or method.name] * len(row),
-        "prompt_hash": [""] * len(row),
-    }
-    return pl.DataFrame(columns).cast(SCHEMA)  # type: ignore[arg-type]

@@ -8,24 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from palate.data.dataset import FloatArray, IntArray
 
 Scored = tuple[int, float]  # item_num and score
 _MICROSECONDS = 3_600_000_000  # of an hour
-
-
-@dataclass(frozen=True)
-class Path:
-    """How a recommendation came about: the interests sampled, the new one, the item."""
-
-    pair: tuple[int, ...]
-    interest: int
-    item: int
 
 
 def rng_of(user: str, moment: int, refresh: float) -> np.random.Generator:
@@ -77,10 +66,3 @@ def interleave(
         taken.add(found[0])
         slate.append((*found, turn))
     return slate
-
-
-def paths(
-    slate: Iterable[tuple[int, float, str]], source: str, pair: tuple[int, ...], node_of: npt.NDArray[np.integer]
-) -> list[Path]:
-    """The path of each item that `source` gave; `node_of` [n_items] is the interest of each item."""
-    return [Path(pair, int(node_of[item]), item) for item, _, name in slate if name == source]

@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import scipy.sparse as sp
 
 Counts = npt.NDArray[np.float64]
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
 _MAX_WORD = 40  # characters
 _CHOSEN_WEIGHT = 3  # a category or tag was chosen by someone; a word of a text only occurs in it
+
+
+def item_words(
+    items: pl.DataFrame, tags: pl.DataFrame | None = None, said: Mapping[str, str] | None = None
+) -> list[list[str]]:
+    """Tokens of each of `items`: title, text and what was `said` of it; categories, and people's tags.
+
+    Args:
+        tags: user_id, item_id and `tag`, lower case. One that a single person uses ("in netflix queue") is a note to
+            oneself, no word for an interest, and is left out.
+    """
+    tagged: dict[str, list[str]] = {}
+    if tags is not None:
+        shared = tags.filter(pl.col("user_id").n_unique().over("tag") > 1)
+        tagged = dict(shared.group_by("item_id").agg(pl.col("tag").unique().sort()).iter_rows())
+    return [
+        document_tokens(
+            f"{title or ''} {text or ''} {(said or {}).get(item_id, '')}",
+            [*(category.lower() for category in categories or []), *tagged.get(item_id, [])],
+        )
+        for item_id, title, text, categories in items.select("item_id", "title", "text", "categories").iter_rows()
+    ]
 
 
 def document_tokens(text: str, chosen: Iterable[str] = ()) -> list[str]:

@@ -25,7 +25,7 @@ from palate.interests.table import names_digest
 from palate.interests.transitions import ask_transitions, spread
 from palate.interests.tree import InterestTree, build_tree, load_tree, save_tree, tree_weights
 from palate.knowledge.controls import noise, permuted, raw_text
-from palate.knowledge.keywords import document_tokens, english_stop_words
+from palate.knowledge.keywords import english_stop_words, item_words
 from palate.knowledge.matrix import filled, label_matrix, vector_matrix
 from palate.knowledge.store import write_parquet
 from palate.knowledge.tables import Knowledge
@@ -232,21 +232,10 @@ class ModelSteps:
         return filled(matrix, np.broadcast_to(np.nanmean(matrix, axis=0), matrix.shape))
 
     def _documents(self, recorded: Artefact | None) -> list[list[str]]:
-        project, tagged = self.project, {}
+        tags = self.project.tags
         said = dict(read_kind(recorded, "tag").group_by("entity").agg(pl.col("text").str.join(" ")).iter_rows())
-        if project.tags is not None:
-            lower = project.tags.select("user_id", "item_id", pl.col("tag").str.to_lowercase())
-            # A tag that one person alone uses ("in netflix queue") is a note to oneself, not a word for an interest.
-            lower = lower.filter(pl.col("user_id").n_unique().over("tag") > 1)
-            tagged = dict(lower.group_by("item_id").agg(pl.col("tag").unique().sort()).iter_rows())
-        rows = project.dataset.items.select("item_id", "title", "text", "categories").iter_rows()
-        return [
-            document_tokens(
-                f"{title} {text or ''} {said.get(item_id, '')}",
-                [*(category.lower() for category in categories or []), *tagged.get(item_id, [])],
-            )
-            for item_id, title, text, categories in rows
-        ]
+        lower = None if tags is None else tags.with_columns(pl.col("tag").str.to_lowercase())
+        return item_words(self.project.dataset.items, lower, said)
 
     def _everywhere(self, documents: list[list[str]]) -> set[str]:
         """Words of texts that over a third of the items have tell nothing apart; categories were chosen and stay."""
