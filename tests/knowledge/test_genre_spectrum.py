@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 
 from palate.errors import InputError
 from palate.knowledge.genre_spectrum import GenreSpectrum, SpectrumConfig, shared_genre
@@ -22,7 +23,9 @@ def test_its_neighbours_share_more_than_those_of_raw_features(digits):
     model = GenreSpectrum(SMALL).fit(noisy[:900], genres[:900])
     held = genres[900:] > 0
     assert shared_genre(model.encode(noisy[900:]), held).mean() > shared_genre(noisy[900:], held).mean()
-    assert ((model.predict(noisy[900:]).argmax(axis=1)) == genres[900:].argmax(axis=1)).mean() > 0.7
+    truth = genres.argmax(axis=1)
+    plain = LogisticRegression(max_iter=300).fit(noisy[:900], truth[:900]).score(noisy[900:], truth[900:])
+    assert (model.predict(noisy[900:]).argmax(axis=1) == truth[900:]).mean() > plain - 0.05
 
 
 def test_vectors_are_of_unit_length_and_the_same_every_time(digits):
