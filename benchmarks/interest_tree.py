@@ -12,7 +12,9 @@ own with two threads; `seconds` is the clustering alone, `peak_mib` the most tha
 (`palate.interests.balance.level_mean`), over all clusters asked for; `plain` the same with nothing clipped; `coherence`
 the mean cosine of an item to the direction of its cluster's mean. FAISS k-means (spherical, 20 rounds) is run at each
 level's size as the unconstrained reference, BisectingKMeans too where it ends, and k-means-constrained (equal counts of
-items; it knows no weights) at the largest size that it survives.
+items; it knows no weights) at the largest size that it survives. It cannot be installed beside the rest (OR-Tools wants
+an older protobuf): `pip install --target DIR --no-deps k-means-constrained==0.9.1 ortools "protobuf<6.34" absl-py
+immutabledict six`, then `PYTHONPATH=DIR`. Methods may be run one by one (`--only`): the results file keeps the others'.
 """
 
 from __future__ import annotations
@@ -171,8 +173,11 @@ def main() -> None:
     rows = measure(args)
     RESULTS.mkdir(exist_ok=True)
     what = args.data or f"{args.items}x{args.width}"
-    content = {"items": what, "rows": rows, "machine": machine_facts()}
-    (RESULTS / f"interest_tree-{what}.json").write_text(json.dumps(content, indent=1))
+    path = RESULTS / f"interest_tree-{what}.json"
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    measured = {row["method"] for row in rows}
+    rows = [row for row in before if row["method"] not in measured] + rows  # methods may be run one by one
+    path.write_text(json.dumps({"items": what, "rows": rows, "machine": machine_facts()}, indent=1))
 
 
 if __name__ == "__main__":
