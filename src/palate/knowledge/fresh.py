@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,14 +91,19 @@ def due(
     return pl.DataFrame(found, schema=DUE, orient="row")
 
 
-def ask_due(what: pl.DataFrame, dataset: Dataset, attributes: Sequence[Attribute], llm: LLM) -> pl.DataFrame:
-    """Label rows for what is `due`: each item is asked about its own due attributes and no others."""
+def ask_due(
+    what: pl.DataFrame, dataset: Dataset, attributes: Sequence[Attribute], llm: LLM, **manner: Any
+) -> pl.DataFrame:
+    """Label rows for what is `due`: each item is asked about its own due attributes and no others.
+
+    `manner` goes to `annotate`.
+    """
     by_name = {attribute.name: attribute for attribute in attributes}
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for item_id, names in what.group_by("item_id", maintain_order=True).agg("name").iter_rows():
         groups[tuple(names)].append(dataset.item_nums[item_id])
     parts = [
-        annotate(dataset, np.array(nums, dtype=np.int32), [by_name[name] for name in names], llm)
+        annotate(dataset, np.array(nums, dtype=np.int32), [by_name[name] for name in names], llm, **manner)
         for names, nums in groups.items()
     ]
     filled = [part for part in parts if not part.is_empty()]

@@ -87,12 +87,13 @@ class KnowledgeSteps:
                 jurors = empanel([labels, *(ask(juror=juror) for juror in range(1, config.jury))])
                 write_parquet(in_schema("label", jurors), folder / "jurors.parquet")
                 labels = jury(jurors)
+            labels = pl.concat([in_schema("label", labels), visits.holding()])
+            labels = labels.unique(["entity", "name"], keep="last", maintain_order=True)
             if project.has_golden and config.calibrate != "none":
                 dev, ids = project.golden.dev, project.dataset.item_ids
                 labels, reports = calibrated_labels(labels, dev, ids, project.attributes, config.calibrate)
                 (folder / "calibration.json").write_text(json.dumps(reports))
-            labels = pl.concat([in_schema("label", labels), visits.holding()])
-            write_parquet(labels.unique(["entity", "name"], keep="last", maintain_order=True), folder / "label.parquet")
+            write_parquet(in_schema("label", labels), folder / "label.parquet")
             facts = {**tally.facts(), **vars(llm.spent), **media_detail(project, media)}
             return {"items": len(items), "labels": labels.height, **facts}
 

@@ -166,7 +166,9 @@ class Routing:
         """Recorded answers carry no tokens: those that this project's questions would take, and one to answer."""
         dataset, prices = self.project.dataset, self.project.config.llm.prices
         sample = np.random.default_rng(0).permutation(dataset.n_items)[:_PROMPTS].astype(np.int32)
-        asked = [question.request for question in questions(dataset, sample, self.project.attributes)]
+        config, salt = self.project.config.annotate, self.project.salt
+        put = questions(dataset, sample, self.project.attributes, config=config, salt=salt)
+        asked = [question.request for question in put]
         read = sum(map(tokens_of, asked)) / max(len(sample), 1)
         basis = "tokens estimated from this project's questions" + (
             "" if model in prices else "; no price in llm.prices"

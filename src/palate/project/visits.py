@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -58,6 +59,12 @@ class Visits:
         return rows.filter((pl.col("model") == self.project.engine.model) & (pl.col("source") == "llm"))
 
     @property
+    def _manner(self) -> dict[str, Any]:
+        """As `palate annotate` puts its questions, but without examples: what is like a new item is not known yet."""
+        config = self.project.config.annotate.model_copy(update={"examples": 0})
+        return {"config": config, "salt": self.project.salt}
+
+    @property
     def key(self) -> str:
         """Hash of what visits asked."""
         return file_digest(self._store.folder) if self._store.folder.exists() else ""
@@ -94,7 +101,7 @@ class Visits:
     def refresh(self, what: pl.DataFrame, llm: LLM) -> pl.DataFrame:
         """Ask what is due and keep the labels, then the catalogue. An item that was not answered stays due."""
         project = self.project
-        rows = ask_due(what, project.dataset, project.attributes, llm)
+        rows = ask_due(what, project.dataset, project.attributes, llm, **self._manner)
         if not rows.is_empty():
             self._store.add("label", rows.with_columns(as_of=pl.lit(_now(), dtype=TIMESTAMP)))
         answered = set() if rows.is_empty() else set(rows.select("entity", "name").iter_rows())
@@ -121,7 +128,8 @@ class Visits:
             llm = LedgeredLLM(project.engine, ledger, project.budget, bars.bar("trickle", "questions"))
             named = pl.DataFrame({"item_id": [project.dataset.item_ids[num] for num in items]})
             names = pl.DataFrame({"name": [attribute.name for attribute in project.attributes]})
-            answers = ask_due(named.join(names, how="cross"), project.dataset, project.attributes, llm)
+            asked = named.join(names, how="cross")
+            answers = ask_due(asked, project.dataset, project.attributes, llm, **self._manner)
         finally:
             ledger.close()
         rows = compared(answers, self.student).with_columns(batch=pl.lit(batch, pl.Int64), at=pl.lit(_now(), TIMESTAMP))
