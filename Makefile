@@ -40,7 +40,8 @@ test-fast: setup
 
 test-extras: setup
 	$(PIP) install -q -c constraints.txt -e ".[ray]"
-	$(BIN)/python -m pytest tests/llm/test_ray_run.py tests/llm/test_ray_asking.py tests/cli/test_llm.py
+	$(BIN)/python -m pytest tests/llm/test_ray_run.py tests/llm/test_ray_asking.py tests/cli/test_llm.py \
+		tests/interests/test_tree_on_ray.py
 
 lint: setup
 	$(BIN)/ruff format --check .
