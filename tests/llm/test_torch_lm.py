@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from palate.errors import EngineError, InputError
+from palate.llm.decoding.pools import DecodingConfig
 from palate.llm.engines.llama import LlamaEngine
 from palate.llm.engines.torch_lm import TorchEngine
 from palate.llm.request import ListedWork
@@ -81,6 +82,28 @@ class TestTorchEngine(EngineContract):
         assert states.shape == (3, 576)
         np.testing.assert_allclose(states[0], engine.hidden_states(["a cat"])[0], atol=1e-2)
         assert not np.allclose(states[1], engine.hidden_states(["a much longer text about the sea"], "last")[0])
+
+
+def test_drafts_change_no_text_and_save_passes(engine):
+    quick = TorchEngine(batch_size=3, decoding=DecodingConfig(mode="strict"))
+    requests = [
+        ask_user(text, max_tokens=14, purpose="facts", stop=stop)
+        for text, stop in (("Name three fruits.", ()), ("Tell me about Rome.", ("the",)), ("Count to nine.", ()))
+    ]
+    expected = ask(engine, requests)
+    first, second = ask(quick, requests), ask(quick, requests)
+    for answers in (first, second):
+        assert [(a.text, a.finish_reason) for a in answers] == [(a.text, a.finish_reason) for a in expected]
+    modes, drafted, accepted, passes = zip(*(a.drafts for a in second), strict=True)
+    assert set(modes) == {"strict"}
+    assert sum(accepted) <= sum(drafted)
+    assert sum(passes) < sum(a.drafts[3] for a in first) / 2
+    assert quick.model == engine.model
+    relaxed = TorchEngine(decoding=DecodingConfig(mode="relaxed"))
+    assert relaxed.model == f"{engine.model}+relaxed-2-0.1"
+    with pytest.raises(InputError, match="without drafts"):
+        engine.pools  # noqa: B018
+    quick.close()
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):

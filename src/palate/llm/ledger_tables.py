@@ -76,6 +76,8 @@ def pack_answer(answer: Answer) -> str:
         said["m"] = answer.method
     if answer.attempts != 1:
         said["a"] = answer.attempts
+    if answer.drafts is not None:
+        said["d"] = answer.drafts
     return _ENCODER.encode(said)
 
 
@@ -99,6 +101,7 @@ def unpack_answer(said_json: str, counts: Sequence[Any], model: str, engine: str
         model=model,
         engine=engine,
         attempts=said.get("a", 1),
+        drafts=tuple(said["d"]) if "d" in said else None,
     )
 
 

@@ -92,6 +92,7 @@ class Answer:
     attempts: int = 1
     error: str | None = None
     free: bool = False  # an error that surely cost nothing
+    drafts: tuple[str, int, int, int] | None = None  # how it was decoded: mode, tokens drafted, accepted, passes
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,10 @@ import numpy as np
 
 from palate.data.dataset import FloatArray
 from palate.errors import EngineError, InputError
+from palate.llm.decoding.pools import DecodingConfig, GroupOf, Pools
+from palate.llm.decoding.rules import rule_of
+from palate.llm.decoding.speculative import Prompt, Written, decode
+from palate.llm.decoding.store import tokenizer_digest
 from palate.llm.packaged import default_model_path
 from palate.llm.prices import Prices, bound_of
 from palate.llm.prompts import defused
@@ -32,6 +36,9 @@ class TorchEngine:
         batch_size: Requests computed together; options of one request count one each.
         adapter: A folder of LoRA weights in peft's format (`palate.models.finetune` writes them), merged into the
             model when it is loaded. Their hash is part of `model`: what a tuned model says is kept apart.
+        decoding: Write with drafts from earlier answers (`palate.llm.decoding`); None: as transformers does. Answers
+            of the relaxed mode differ from the model's own, and `model` says so.
+        group_of: The group of a request, for pools by group.
 
     Raises:
         InputError: No such file or folder.
@@ -46,13 +53,19 @@ class TorchEngine:
         device: str | None = None,
         batch_size: int = 16,
         adapter: Path | str | None = None,
+        decoding: DecodingConfig | None = None,
+        group_of: GroupOf | None = None,
     ) -> None:
         self.path = Path(path) if path is not None else default_model_path()
         if not self.path.exists():
             raise InputError("The language model does not exist.", where=str(self.path), hint="Check llm.model.")
         self.adapter = None if adapter is None else Path(adapter)
         self.model = self.path.stem if self.adapter is None else f"{self.path.stem}+{adapter_hash(self.adapter)}"
+        if decoding is not None and decoding.mode == "relaxed":
+            self.model += f"+relaxed-{decoding.rank}-{decoding.floor:g}"
         self._device, self._batch_size = device, batch_size
+        self._decoding, self._group_of = decoding, group_of
+        self._pools: Pools | None = None
         self._network: Any = None
         self._tokenizer: Any = None
 
@@ -82,6 +95,16 @@ class TorchEngine:
         """The transformers model, loaded at first use; who trains it takes an engine of its own."""
         self._load()
         return self._network
+
+    @property
+    def pools(self) -> Pools:
+        """What drafts come from; empty until something was written. Only where `decoding` is set."""
+        if self._decoding is None:
+            raise InputError("This engine writes without drafts.", hint="Give it decoding=DecodingConfig().")
+        if self._pools is None:
+            self._load()
+            self._pools = Pools(self._decoding, tokenizer_digest(self._tokenizer), self._group_of)
+        return self._pools
 
     def hidden_states(self, texts: Sequence[str], pooling: Literal["mean", "last"] = "mean") -> FloatArray:
         """The last layer's states of each text, float32 [n, d]: their mean, or that of the last token."""
@@ -137,6 +160,8 @@ class TorchEngine:
         """Requests of equal settings, as `_alike` groups them."""
         import torch
 
+        if self._decoding is not None and not any(r.trie or r.logprobs for r in requests):
+            return self._with_drafts(requests)
         first, end = requests[0], self._tokenizer.eos_token_id
         prompts = [self.prompt_tokens(request) for request in requests]
         ids, mask = self.padded(prompts)
@@ -155,16 +180,50 @@ class TorchEngine:
         written, logits = out.sequences[:, ids.shape[1] :], torch.stack(out.logits, 1)
         return [self._told(r, p, written[i], logits[i]) for i, (r, p) in enumerate(zip(requests, prompts, strict=True))]
 
+    def _with_drafts(self, requests: Sequence[Request]) -> list[Told]:
+        """Each by its own rule; what was written is learned from."""
+        config, end = self.pools.config, self._tokenizer.eos_token_id
+        prompts = []
+        for number, request in enumerate(requests):
+            rule = rule_of(config, request.temperature, request.top_p, (request.seed or 0) + number)
+            tokens, drafter = self.prompt_tokens(request), self.pools.of(request)
+            prompts.append(Prompt(tokens, rule, request.max_tokens, drafter, self._stopped(request)))
+        written = decode(self._network, prompts, [] if end is None else [end])
+        good = [i for i, one in enumerate(written) if one.error is None]
+        self.pools.add([requests[i] for i in good], [written[i].tokens for i in good])
+        return [
+            self._drafted(request, prompt, one) for request, prompt, one in zip(requests, prompts, written, strict=True)
+        ]
+
+    def _drafted(self, request: Request, prompt: Prompt, one: Written) -> Told:
+        if one.error is not None:
+            return {"error": one.error, "free": True}
+        mode = "sampled" if request.temperature > 0 else self.pools.config.mode
+        told = self._text_of(request, prompt.tokens, one.tokens)
+        return told | {"drafts": (mode, one.drafted, one.accepted, one.passes)}
+
+    def _stopped(self, request: Request) -> Callable[[list[int]], bool]:
+        if not request.stop:
+            return lambda written: False
+        return lambda written: any(stop in self._tokenizer.decode(written) for stop in request.stop)
+
     def _told(self, request: Request, prompt: list[int], written: Tensor, logits: Tensor) -> Told:
-        tokens, end = written.tolist(), self._tokenizer.eos_token_id
+        tokens = written.tolist()
+        told = self._text_of(request, prompt, tokens)
+        if request.logprobs:
+            n = tokens.index(self._tokenizer.eos_token_id) if self._tokenizer.eos_token_id in tokens else len(tokens)
+            logs = logits[:n].float().log_softmax(-1)
+            told["logprobs"] = tuple(self._likeliest(logs[k], tokens[k], request.logprobs) for k in range(n))
+        return told
+
+    def _text_of(self, request: Request, prompt: list[int], tokens: list[int]) -> Told:
+        """Text up to the end or a stop, and counts."""
+        end = self._tokenizer.eos_token_id
         ended = end in tokens
         n = tokens.index(end) if ended else len(tokens)
         text = self._tokenizer.decode(tokens[:n], skip_special_tokens=True)
         cuts = [text.index(stop) for stop in request.stop if stop in text]
         told = {"text": text[: min(cuts)] if cuts else text, "finish_reason": "stop" if ended or cuts else "length"}
-        if request.logprobs:
-            logs = logits[:n].float().log_softmax(-1)
-            told["logprobs"] = tuple(self._likeliest(logs[k], tokens[k], request.logprobs) for k in range(n))
         return told | {"tokens_in": len(prompt), "tokens_out": min(n + ended, len(tokens))}
 
     def _likeliest(self, logs: Tensor, chosen: int, n: int) -> tuple[tuple[str, float], ...]:
