@@ -84,8 +84,9 @@ class TestTorchEngine(EngineContract):
         assert not np.allclose(states[1], engine.hidden_states(["a much longer text about the sea"], "last")[0])
 
 
-def test_drafts_change_no_text_and_save_passes(engine):
-    quick = TorchEngine(batch_size=3, decoding=DecodingConfig(mode="strict"))
+def test_drafts_change_no_text_and_save_passes(engine, tmp_path):
+    strict = DecodingConfig(mode="strict")
+    quick = TorchEngine(batch_size=3, decoding=strict, drafts=tmp_path / "drafts")
     requests = [
         ask_user(text, max_tokens=14, purpose="facts", stop=stop)
         for text, stop in (("Name three fruits.", ()), ("Tell me about Rome.", ("the",)), ("Count to nine.", ()))
@@ -104,6 +105,9 @@ def test_drafts_change_no_text_and_save_passes(engine):
     with pytest.raises(InputError, match="without drafts"):
         engine.pools  # noqa: B018
     quick.close()
+    later = TorchEngine(batch_size=3, decoding=strict, drafts=tmp_path / "drafts")
+    assert sum(a.drafts[3] for a in ask(later, requests[:1])) < first[0].drafts[3] / 2
+    later.close()
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):

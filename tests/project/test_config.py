@@ -1,7 +1,8 @@
 import pytest
 
 from palate.errors import InputError
-from palate.project.config import load_config
+from palate.project.config import LLMSection, load_config
+from palate.project.project import engine_of
 
 GOOD = "data: {items: items.csv, events: events.csv}\n"
 
@@ -49,3 +50,10 @@ def test_the_policy_of_slates_is_one_section(tmp_path):
     assert (found.exploration, found.explore.temperature, found.explore.refresh) == (0.4, 0.5, 24)
     with pytest.raises(InputError, match=r"serving\.explore\.temperature"):
         config(tmp_path, GOOD + "serving: {explore: {temperature: -1}}\n")
+
+
+def test_only_the_torch_engine_writes_with_drafts(tmp_path):
+    section = LLMSection.model_validate({"engine": "llama", "decoding": {"mode": "strict"}})
+    with pytest.raises(InputError, match="Only the engine torch writes with drafts") as raised:
+        engine_of(section, tmp_path)
+    assert "vLLM" in str(raised.value)

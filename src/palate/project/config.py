@@ -18,6 +18,7 @@ from palate.knowledge.attributes import read_yaml, validation_error
 from palate.knowledge.distil import StudentConfig
 from palate.knowledge.media import MediaConfig
 from palate.knowledge.route import RouteConfig
+from palate.llm.decoding.pools import DecodingConfig
 from palate.serving.pipeline import BlendConfig
 
 _PREFIX = "PALATE__"
@@ -60,6 +61,8 @@ class LLMSection(Section):
     """llama, torch: path of a model (default: the packaged SmolLM2-135M-Instruct). openai: the server's model name."""
     adapter: Path | None = None
     """torch: a folder of LoRA weights (`palate tags distil --minutes 15` makes one)."""
+    decoding: DecodingConfig | None = None
+    """torch: write with drafts from earlier answers, several times as fast (strict: the very same text)."""
     base_url: str | None = None
     api_key_variable: str = "OPENAI_API_KEY"
     concurrency: int = Field(default=8, ge=1)

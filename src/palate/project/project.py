@@ -151,11 +151,15 @@ def engine_of(section: LLMSection, folder: Path) -> Engine:
     """
     if section.adapter is not None and section.engine != "torch":
         raise InputError("Only the engine torch reads an adapter.", where="palate.yaml, llm", got=section.engine)
+    if section.decoding is not None and section.engine != "torch":
+        hint = "llm.engine: torch; with vLLM set its own speculative_config (methods ngram, suffix)."
+        raise InputError("Only the engine torch writes with drafts.", where="palate.yaml, llm.decoding", hint=hint)
     if section.engine != "openai":
         model = None if section.model is None else folder / section.model
         if section.engine == "llama":
             return LlamaEngine(model)
-        return TorchEngine(model, adapter=section.adapter and folder / section.adapter)
+        adapter = section.adapter and folder / section.adapter
+        return TorchEngine(model, adapter=adapter, decoding=section.decoding, drafts=folder / ".palate" / "drafts")
     if section.base_url is None or section.model is None:
         raise InputError("An LLM over HTTP needs base_url and model.", where="palate.yaml, section llm")
     return OpenAIEngine(

@@ -39,6 +39,7 @@ class TorchEngine:
         decoding: Write with drafts from earlier answers (`palate.llm.decoding`); None: as transformers does. Answers
             of the relaxed mode differ from the model's own, and `model` says so.
         group_of: The group of a request, for pools by group.
+        drafts: A folder that pools are read from, and written to by `close`.
 
     Raises:
         InputError: No such file or folder.
@@ -55,6 +56,7 @@ class TorchEngine:
         adapter: Path | str | None = None,
         decoding: DecodingConfig | None = None,
         group_of: GroupOf | None = None,
+        drafts: Path | None = None,
     ) -> None:
         self.path = Path(path) if path is not None else default_model_path()
         if not self.path.exists():
@@ -64,7 +66,7 @@ class TorchEngine:
         if decoding is not None and decoding.mode == "relaxed":
             self.model += f"+relaxed-{decoding.rank}-{decoding.floor:g}"
         self._device, self._batch_size = device, batch_size
-        self._decoding, self._group_of = decoding, group_of
+        self._decoding, self._group_of, self._drafts = decoding, group_of, drafts
         self._pools: Pools | None = None
         self._network: Any = None
         self._tokenizer: Any = None
@@ -74,6 +76,9 @@ class TorchEngine:
 
     def close(self) -> None:
         """Give the model's memory back. A later ask loads it again."""
+        if self._pools is not None and self._drafts is not None:
+            self._pools.save(self._drafts)
+        self._pools = None
         self._network = self._tokenizer = None
 
     def ask(self, work: Work) -> Iterator[list[tuple[int, Answer]]]:
@@ -104,6 +109,8 @@ class TorchEngine:
         if self._pools is None:
             self._load()
             self._pools = Pools(self._decoding, tokenizer_digest(self._tokenizer), self._group_of)
+            if self._drafts is not None:
+                self._pools.load(self._drafts)
         return self._pools
 
     def hidden_states(self, texts: Sequence[str], pooling: Literal["mean", "last"] = "mean") -> FloatArray:
