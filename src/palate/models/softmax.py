@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class CatalogueLoss:
     """Mean cross-entropy of states against the items that were next, among all items met in training.
 
     Args:
-        table: Row i is the vector of item i.
+        rows: Item numbers [...] to their vectors [..., d]: an `nn.Embedding`, or anything that is called like one.
         counts: Events per item in training, [n_items].
         smoothing: Share of the target given evenly to all items met (Szegedy et al. 2016); not when sampled.
         full: Items met up to which all are compared with.
@@ -46,9 +47,14 @@ class CatalogueLoss:
     """
 
     def __init__(
-        self, table: nn.Embedding, counts: npt.NDArray[np.int64], smoothing: float, full: int, negatives: int
+        self,
+        rows: Callable[[Tensor], Tensor],
+        counts: npt.NDArray[np.int64],
+        smoothing: float,
+        full: int,
+        negatives: int,
     ) -> None:
-        self.table, self.smoothing, self.negatives = table, smoothing, negatives
+        self.rows, self.smoothing, self.negatives = rows, smoothing, negatives
         self.met = torch.from_numpy(np.flatnonzero(counts))
         self.sampled = len(self.met) > full
 
@@ -57,8 +63,8 @@ class CatalogueLoss:
         return self._sampled(states, wanted) if self.sampled else self._full(states, wanted)
 
     def _full(self, states: Tensor, wanted: Tensor) -> Tensor:
-        rows = self.table(self.met)
-        goal = (1 - self.smoothing) * self.table(wanted) + self.smoothing * rows.mean(0)
+        rows = self.rows(self.met)
+        goal = (1 - self.smoothing) * self.rows(wanted) + self.smoothing * rows.mean(0)
         partition: Tensor = LogPartition.apply(states, rows)  # type: ignore[no-untyped-call]
         loss: Tensor = (partition - (states * goal).sum(1)).mean()
         return loss
@@ -67,8 +73,8 @@ class CatalogueLoss:
         """Uniform negatives shared by the step, weighted up to the whole catalogue (Bengio & Senécal 2008)."""
         drawn = self.met[torch.randint(len(self.met), (self.negatives,))]
         rise = float(np.log(len(self.met) / len(drawn)))
-        others = (states @ self.table(drawn).T + rise).masked_fill(drawn[None] == wanted[:, None], -torch.inf)
-        own = (states * self.table(wanted)).sum(1, keepdim=True)
+        others = (states @ self.rows(drawn).T + rise).masked_fill(drawn[None] == wanted[:, None], -torch.inf)
+        own = (states * self.rows(wanted)).sum(1, keepdim=True)
         target = torch.zeros(len(wanted), dtype=torch.long)
         return F.cross_entropy(torch.cat([own, others], 1), target)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,14 @@ from palate.models.checkpoint import Checkpoint, State
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 Batch = tuple[Tensor, ...]
+
+
+class Batches(Protocol):
+    """The batches of an epoch, each made when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Batch: ...
 
 
 class TrainerConfig(BaseModel):
@@ -66,7 +75,7 @@ class Trainer:
         self,
         name: str,
         network: nn.Module,
-        batches: Callable[[np.random.Generator], list[Batch]],
+        batches: Callable[[np.random.Generator], Batches],
         loss: Callable[..., Tensor],
         validate: Callable[[], float] | None,
         config: TrainerConfig,
@@ -106,7 +115,8 @@ class Trainer:
         torch.manual_seed(int(seed.generate_state(1)[0]))
         batches = self.batches(np.random.default_rng(seed))
         self.network.train()
-        for done, batch in enumerate(batches, 1):
+        for done in range(1, len(batches) + 1):
+            batch = batches[done - 1]
             self.steps += 1
             self._set_rate()
             self.optimizer.zero_grad(set_to_none=True)
