@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,24 +23,22 @@ from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import Checkpoint, State
 from palate.models.judging import mean_ndcg, thinned
 from palate.models.sequence_encoder import BATCH, times_of, tokens_of
-from palate.models.softmax import CatalogueLoss, fill_unseen
-from palate.models.trainer import Progress, Trainer, TrainerConfig
+from palate.models.softmax import CatalogueLoss, LossConfig, fill_unseen
+from palate.models.trainer import Progress, Trainer
+from palate.models.weights import load_weights, tensors_of
 from palate.models.windows import IGNORED, Flags, Windows
 
 Counts = npt.NDArray[np.int64]
 Loss = Callable[..., Tensor]
 
 
-class SequenceConfig(TrainerConfig):
-    """What every sequence model is told; how it is trained stands in `TrainerConfig`."""
+class SequenceConfig(LossConfig):
+    """What every sequence model is told; how it is trained stands in `LossConfig` and `TrainerConfig`."""
 
     dimensions: int = Field(default=64, ge=2, description="of item vectors and hidden states")
     length: int = Field(default=50, ge=2, description="newest events of a history that are read (SASRec: 50-200)")
     dropout: float = Field(default=0.3, ge=0, lt=1, description="of inputs and hidden states (SASRec: 0.2-0.5)")
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="share of the target given to all items")
     batch_targets: int = Field(default=512, ge=1, description="events predicted in one step, roughly")
-    full_softmax: int = Field(default=50_000, ge=1, description="trained items up to which no negatives are sampled")
-    negatives: int = Field(default=4096, ge=1, description="uniform negatives of one step where they are sampled")
     validation_queries: int = Field(default=2000, ge=1, description="most queries that judge an epoch, evenly picked")
 
 
@@ -133,14 +132,7 @@ class SequenceRetriever(Generic[C]):
 
     def loss(self, network: SequenceNetwork, counts: Counts) -> Loss:
         """The loss of one `SequenceBatch`."""
-        config = self.config
-        catalogue = CatalogueLoss(
-            lambda numbers: network.targets(network.items(numbers)),
-            counts,
-            config.label_smoothing,
-            config.full_softmax,
-            config.negatives,
-        )
+        catalogue = CatalogueLoss(lambda numbers: network.targets(network.items(numbers)), counts, self.config)
 
         def mean(tokens: Tensor, times: Tensor, targets: Tensor) -> Tensor:
             kept = targets != IGNORED
@@ -160,21 +152,19 @@ class SequenceRetriever(Generic[C]):
             network.items.fill_unseen(counts)  # as the finished model has them
             return 0.0 if held is None else mean_ndcg(self, held)
 
-        self.curve = (
-            Trainer(
-                self.name,
-                network,
-                Windows(dataset.histories, dataset.n_items, config.length, config.batch_targets, labels),
-                self.loss(network, counts),
-                None if held is None else judged,
-                config,
-                _key(self.name, config, dataset, held, self.labels),
-                self.checkpoint,
-                self.on_progress,
-            )
-            .run()
-            .curve
+        trainer = Trainer(
+            self.name,
+            network,
+            Windows(dataset.histories, dataset.n_items, config.length, config.batch_targets, labels),
+            self.loss(network, counts),
+            None if held is None else judged,
+            config,
+            _key(self.name, config, dataset, held, self.labels),
+            self.checkpoint,
+            self.on_progress,
+            size=lambda batch: int((batch[-1] != IGNORED).sum()),
         )
+        self.curve = trainer.run().curve
         network.items.fill_unseen(counts)
         self._vectors = None
         return self
@@ -188,17 +178,18 @@ class SequenceRetriever(Generic[C]):
         network = self._fitted()
         if self._vectors is None:
             with torch.inference_mode():
-                self._vectors = network.targets(network.items.table()).numpy()
+                self._vectors = network.targets(network.items.table()).cpu().numpy()
         return self._vectors
 
     def encode(self, queries: Sequence[Query]) -> FloatArray:
         network, parts = self._fitted(), []
+        device = next(network.parameters()).device
         for start in range(0, max(len(queries), 1), BATCH):
             batch = queries[start : start + BATCH]
             tokens = torch.from_numpy(tokens_of(batch, self.config.length, network.items.n_items))
             times = torch.from_numpy(times_of(batch, self.config.length))
             with torch.inference_mode():
-                parts.append(network(tokens, times).numpy())
+                parts.append(network(tokens.to(device), times.to(device)).cpu().numpy())
         return np.concatenate(parts)
 
     def state(self) -> State:
@@ -212,7 +203,7 @@ class SequenceRetriever(Generic[C]):
         """The model of `state()`, ready to score; `items` as it was given to the constructor."""
         model = cls(cls.config_kind.model_validate(state.facts["config"]), items=items)
         network = model._made(state.facts["n_items"])
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in state.arrays.items()})
+        load_weights(network, tensors_of(state), model.name)
         network.eval()
         return model
 
@@ -265,7 +256,7 @@ def _packed(labels: Flags, dataset: Dataset) -> Flags:
 
 
 def _key(name: str, config: SequenceConfig, dataset: Dataset, held: Holdout | None, labels: Flags | None) -> str:
-    digest = hashlib.sha256((name + config.model_dump_json()).encode())
+    digest = hashlib.sha256((f"{name} {json.dumps(config.learned())}").encode())
     histories = dataset.histories
     chosen = [] if labels is None else [labels]
     for array in (histories.offsets, histories.items, histories.times, *chosen, *(held.targets if held else [])):
