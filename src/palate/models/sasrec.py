@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from palate.models.dropout import Dropout
 from palate.models.sequence_retriever import SequenceConfig, SequenceNetwork, SequenceRetriever
 
 
@@ -31,7 +32,7 @@ class Block(nn.Module):
     def __init__(self, config: SasRecConfig) -> None:
         super().__init__()
         d = config.dimensions
-        self.heads, self.dropout = config.heads, nn.Dropout(config.dropout)
+        self.heads, self.dropout = config.heads, Dropout(config.dropout)
         self.before_attention, self.before_feed = nn.LayerNorm(d), nn.LayerNorm(d)
         self.mix, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
         self.widen, self.narrow = nn.Linear(d, config.widening * d), nn.Linear(config.widening * d, d)
@@ -56,7 +57,7 @@ class Network(SequenceNetwork):
         self.distances = nn.Parameter(torch.zeros(config.heads, config.length))  # to attention, by events back
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.last = nn.LayerNorm(config.dimensions)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1 and name != "distances":
                 nn.init.normal_(parameter, std=0.02)

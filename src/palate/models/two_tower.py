@@ -19,6 +19,7 @@ from palate.data.query import Query
 from palate.data.splits import Holdout
 from palate.errors import PalateError
 from palate.knowledge.tables import Knowledge
+from palate.models.dropout import Dropout
 from palate.models.judging import mean_ndcg, thinned
 from palate.models.softmax import CatalogueLoss, LossConfig, fill_unseen
 from palate.models.trainer import Batch, Progress, Trainer
@@ -42,7 +43,7 @@ class Towers(nn.Module):
         d = config.dimensions
         self.met = nn.EmbeddingBag(n_items, d, mode="mean")
         self.table = nn.Embedding(n_items, d)
-        self.person = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
+        self.person = nn.Sequential(Dropout(config.dropout), nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
         for rows in (self.met, self.table):
             nn.init.normal_(rows.weight, std=0.1)
 
