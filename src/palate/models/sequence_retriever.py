@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palate.data.dataset import Dataset, FloatArray, IntArray
+from palate.data.event_log import EventLog
 from palate.data.query import Query
 from palate.data.splits import Holdout
 from palate.errors import PalateError
@@ -140,8 +141,13 @@ class SequenceRetriever(Generic[C]):
 
         return mean
 
-    def fit(self, dataset: Dataset, knowledge: Knowledge | None = None, validation: Holdout | None = None) -> Self:
-        """Train. With `validation`, the epoch with the best NDCG@10 over it (seen items masked) is kept."""
+    def fit(
+        self, dataset: Dataset | EventLog, knowledge: Knowledge | None = None, validation: Holdout | None = None
+    ) -> Self:
+        """Train. With `validation`, the epoch with the best NDCG@10 over it (seen items masked) is kept.
+
+        Of an `EventLog` no more is held in memory than a batch and the edges of an epoch's windows.
+        """
         config, counts = self.config, dataset.item_counts
         network = self._made(dataset.n_items)
         held = thinned(validation, config.validation_queries)
@@ -159,7 +165,7 @@ class SequenceRetriever(Generic[C]):
             self.loss(network, counts),
             None if held is None else judged,
             config,
-            _key(self.name, config, dataset, held, self.labels),
+            "" if self.checkpoint is None else _key(self.name, config, dataset, held, labels),
             self.checkpoint,
             self.on_progress,
             size=lambda batch: int((batch[-1] != IGNORED).sum()),
@@ -250,12 +256,16 @@ class SequenceRetriever(Generic[C]):
         return self._network
 
 
-def _packed(labels: Flags, dataset: Dataset) -> Flags:
-    """Flags of rows of the events in the order of the packed histories."""
+def _packed(labels: Flags, dataset: Dataset | EventLog) -> Flags:
+    """Flags of rows of the events in the order of the packed histories, as those of a log are."""
+    if isinstance(dataset, EventLog):
+        return labels
     return labels[np.argsort(dataset.events["user_num"].to_numpy(), kind="stable")]
 
 
-def _key(name: str, config: SequenceConfig, dataset: Dataset, held: Holdout | None, labels: Flags | None) -> str:
+def _key(
+    name: str, config: SequenceConfig, dataset: Dataset | EventLog, held: Holdout | None, labels: Flags | None
+) -> str:
     digest = hashlib.sha256((f"{name} {json.dumps(config.learned())}").encode())
     histories = dataset.histories
     chosen = [] if labels is None else [labels]
