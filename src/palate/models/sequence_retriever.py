@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ from palate.data.splits import Holdout
 from palate.errors import PalateError
 from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import Checkpoint, State
+from palate.models.item_side import ItemVectors, Sides, known_vectors
 from palate.models.judging import mean_ndcg, thinned
 from palate.models.sequence_encoder import BATCH, times_of, tokens_of
 from palate.models.softmax import CatalogueLoss, fill_unseen
@@ -28,6 +31,7 @@ from palate.models.windows import IGNORED, Flags, Windows
 
 Counts = npt.NDArray[np.int64]
 Loss = Callable[..., Tensor]
+CELLS = 2_000_000  # of one attention of queries encoded together: bounds the memory
 
 
 class SequenceConfig(TrainerConfig):
@@ -36,6 +40,10 @@ class SequenceConfig(TrainerConfig):
     dimensions: int = Field(default=64, ge=2, description="of item vectors and hidden states")
     length: int = Field(default=50, ge=2, description="newest events of a history that are read (SASRec: 50-200)")
     dropout: float = Field(default=0.3, ge=0, lt=1, description="of inputs and hidden states (SASRec: 0.2-0.5)")
+    sides: Sides = Field(default="id", description="an item goes by a learned row, by known vectors, or by both")
+    temperature: float | None = Field(
+        default=None, gt=0, description="scores are cosines over it (HSTU: 0.05); None: inner products"
+    )
     label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="share of the target given to all items")
     batch_targets: int = Field(default=512, ge=1, description="events predicted in one step, roughly")
     full_softmax: int = Field(default=50_000, ge=1, description="trained items up to which no negatives are sampled")
@@ -53,6 +61,7 @@ class ItemTable(nn.Module):
         super().__init__()
         self.n_items, self.dimensions = n_items, dimensions
         self.rows = nn.Embedding(n_items + 2, dimensions)
+        nn.init.normal_(self.rows.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Vectors of tokens or of item numbers, any shape [...] to [..., d]."""
@@ -70,6 +79,8 @@ class ItemTable(nn.Module):
 class SequenceNetwork(nn.Module):
     """Base of the networks: `items` first, `hidden` by the subclass."""
 
+    unit = False  # whether states and item vectors are of unit length
+
     def __init__(self, items: nn.Module) -> None:
         super().__init__()
         self.items: Any = items
@@ -82,14 +93,18 @@ class SequenceNetwork(nn.Module):
         raise NotImplementedError
 
     def targets(self, vectors: Tensor) -> Tensor:
-        """Item vectors [..., d] as states are multiplied with them; the vectors themselves unless overridden."""
-        return vectors
+        """Item vectors [..., d] as states are multiplied with them."""
+        return self.pointing(vectors)
+
+    def pointing(self, states: Tensor) -> Tensor:
+        """States [..., d] as they are multiplied with item vectors."""
+        return F.normalize(states, dim=-1) if self.unit else states
 
     def forward(self, tokens: Tensor, times: Tensor) -> Tensor:
         """[b, t] and [b, t + 1] to the state at each last event, [b, d]."""
         ends = (tokens != self.items.n_items).sum(1) - 1
         states = self.hidden(tokens, times)
-        return states.gather(1, ends[:, None, None].expand(-1, 1, self.items.dimensions))[:, 0]
+        return self.pointing(states.gather(1, ends[:, None, None].expand(-1, 1, self.items.dimensions))[:, 0])
 
 
 C = TypeVar("C", bound=SequenceConfig)
@@ -142,15 +157,20 @@ class SequenceRetriever(Generic[C]):
             config.negatives,
         )
 
+        heat = config.temperature or 1.0
+
         def mean(tokens: Tensor, times: Tensor, targets: Tensor) -> Tensor:
             kept = targets != IGNORED
-            return catalogue(network.hidden(tokens, times)[kept], targets[kept])
+            return catalogue(network.pointing(network.hidden(tokens, times)[kept]) / heat, targets[kept])
 
         return mean
 
     def fit(self, dataset: Dataset, knowledge: Knowledge | None = None, validation: Holdout | None = None) -> Self:
         """Train. With `validation`, the epoch with the best NDCG@10 over it (seen items masked) is kept."""
         config, counts = self.config, dataset.item_counts
+        if config.sides != "id":
+            known = known_vectors(dataset, knowledge)
+            self.items = partial(ItemVectors, sides=config.sides, vectors=known, counts=counts)
         network = self._made(dataset.n_items)
         held = thinned(validation, config.validation_queries)
         labels = None if self.labels is None else _packed(self.labels, dataset)
@@ -192,14 +212,15 @@ class SequenceRetriever(Generic[C]):
         return self._vectors
 
     def encode(self, queries: Sequence[Query]) -> FloatArray:
-        network, parts = self._fitted(), []
-        for start in range(0, max(len(queries), 1), BATCH):
-            batch = queries[start : start + BATCH]
+        network = self._fitted()
+        vectors = np.zeros((len(queries), self.config.dimensions), dtype=np.float32)
+        for rows in _alike([min(len(query.history) + 1, self.config.length) for query in queries]):
+            batch = [queries[row] for row in rows]
             tokens = torch.from_numpy(tokens_of(batch, self.config.length, network.items.n_items))
             times = torch.from_numpy(times_of(batch, self.config.length))
             with torch.inference_mode():
-                parts.append(network(tokens, times).numpy())
-        return np.concatenate(parts)
+                vectors[rows] = network(tokens, times).numpy()
+        return vectors
 
     def state(self) -> State:
         """The fitted weights; `from_state` with the same configuration takes them up again."""
@@ -211,6 +232,8 @@ class SequenceRetriever(Generic[C]):
     def from_state(cls, state: State, items: ItemSide | None = None) -> Self:
         """The model of `state()`, ready to score; `items` as it was given to the constructor."""
         model = cls(cls.config_kind.model_validate(state.facts["config"]), items=items)
+        if model.config.sides != "id":
+            model.items = partial(ItemVectors, sides=model.config.sides, vectors=state.arrays["items.vectors"])
         network = model._made(state.facts["n_items"])
         network.load_state_dict({name: torch.from_numpy(array) for name, array in state.arrays.items()})
         network.eval()
@@ -251,12 +274,23 @@ class SequenceRetriever(Generic[C]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             self._network = self.network(self.items(n_items, self.config.dimensions))
+            self._network.unit = self.config.temperature is not None
         return self._network
 
     def _fitted(self) -> SequenceNetwork:
         if self._network is None:
             raise PalateError("The model has not been fitted", where=self.name, hint="call fit first")
         return self._network
+
+
+def _alike(sizes: Sequence[int]) -> Iterator[IntArray]:
+    """Numbers of sequences of like size, so many at a time that attention over them fits into `CELLS`."""
+    order, start = np.argsort(sizes, kind="stable").astype(np.int32), 0
+    while start < len(order):
+        rows = order[start : start + BATCH]
+        rows = rows[: max(1, CELLS // sizes[rows[-1]] ** 2)]
+        start += len(rows)
+        yield rows
 
 
 def _packed(labels: Flags, dataset: Dataset) -> Flags:
