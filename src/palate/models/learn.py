@@ -36,7 +36,7 @@ class LearnConfig(SequenceConfig):
     temperature: float = Field(default=0.05, gt=0, description="of the cosine (published code: 1 / 20)")
     sampled: int = Field(default=10, ge=1, description="places of each history and of each targets (paper: 10)")
     batch_targets: int = Field(default=4096, ge=1, description="events of one step: the negatives of each other")
-    loss: Literal["dense", "catalogue"] = Field(
+    objective: Literal["dense", "catalogue"] = Field(
         default="dense", description="dense all-action, or softmax over the catalogue (published fine-tuning)"
     )
 
@@ -79,7 +79,7 @@ class Learn(SequenceRetriever[LearnConfig]):
         return Network(items, self.config)
 
     def loss(self, network: Any, counts: Counts) -> Loss:
-        if self.config.loss == "catalogue":
+        if self.config.objective == "catalogue":
             return super().loss(network, counts)
         config = self.config
 

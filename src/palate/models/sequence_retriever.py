@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -25,8 +26,9 @@ from palate.models.checkpoint import Checkpoint, State
 from palate.models.item_side import ItemVectors, Sides, known_vectors
 from palate.models.judging import mean_ndcg, thinned
 from palate.models.sequence_encoder import BATCH, times_of, tokens_of
-from palate.models.softmax import CatalogueLoss, fill_unseen
-from palate.models.trainer import Progress, Trainer, TrainerConfig
+from palate.models.softmax import CatalogueLoss, LossConfig, fill_unseen
+from palate.models.trainer import Progress, Trainer
+from palate.models.weights import load_weights, tensors_of
 from palate.models.windows import IGNORED, Flags, Windows
 
 Counts = npt.NDArray[np.int64]
@@ -34,8 +36,8 @@ Loss = Callable[..., Tensor]
 CELLS = 2_000_000  # of one attention of queries encoded together: bounds the memory
 
 
-class SequenceConfig(TrainerConfig):
-    """What every sequence model is told; how it is trained stands in `TrainerConfig`."""
+class SequenceConfig(LossConfig):
+    """What every sequence model is told; how it is trained stands in `LossConfig` and `TrainerConfig`."""
 
     dimensions: int = Field(default=64, ge=2, description="of item vectors and hidden states")
     length: int = Field(default=50, ge=2, description="newest events of a history that are read (SASRec: 50-200)")
@@ -44,10 +46,7 @@ class SequenceConfig(TrainerConfig):
     temperature: float | None = Field(
         default=None, gt=0, description="scores are cosines over it (HSTU: 0.05); None: inner products"
     )
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="share of the target given to all items")
     batch_targets: int = Field(default=512, ge=1, description="events predicted in one step, roughly")
-    full_softmax: int = Field(default=50_000, ge=1, description="trained items up to which no negatives are sampled")
-    negatives: int = Field(default=4096, ge=1, description="uniform negatives of one step where they are sampled")
     validation_queries: int = Field(default=2000, ge=1, description="most queries that judge an epoch, evenly picked")
 
 
@@ -148,16 +147,8 @@ class SequenceRetriever(Generic[C]):
 
     def loss(self, network: SequenceNetwork, counts: Counts) -> Loss:
         """The loss of one `SequenceBatch`."""
-        config = self.config
-        catalogue = CatalogueLoss(
-            lambda numbers: network.targets(network.items(numbers)),
-            counts,
-            config.label_smoothing,
-            config.full_softmax,
-            config.negatives,
-        )
-
-        heat = config.temperature or 1.0
+        catalogue = CatalogueLoss(lambda numbers: network.targets(network.items(numbers)), counts, self.config)
+        heat = self.config.temperature or 1.0
 
         def mean(tokens: Tensor, times: Tensor, targets: Tensor) -> Tensor:
             kept = targets != IGNORED
@@ -168,6 +159,7 @@ class SequenceRetriever(Generic[C]):
     def fit(self, dataset: Dataset, knowledge: Knowledge | None = None, validation: Holdout | None = None) -> Self:
         """Train. With `validation`, the epoch with the best NDCG@10 over it (seen items masked) is kept."""
         config, counts = self.config, dataset.item_counts
+        known = None
         if config.sides != "id":
             known = known_vectors(dataset, knowledge)
             self.items = partial(ItemVectors, sides=config.sides, vectors=known, counts=counts)
@@ -180,21 +172,19 @@ class SequenceRetriever(Generic[C]):
             network.items.fill_unseen(counts)  # as the finished model has them
             return 0.0 if held is None else mean_ndcg(self, held)
 
-        self.curve = (
-            Trainer(
-                self.name,
-                network,
-                Windows(dataset.histories, dataset.n_items, config.length, config.batch_targets, labels),
-                self.loss(network, counts),
-                None if held is None else judged,
-                config,
-                _key(self.name, config, dataset, held, self.labels),
-                self.checkpoint,
-                self.on_progress,
-            )
-            .run()
-            .curve
+        trainer = Trainer(
+            self.name,
+            network,
+            Windows(dataset.histories, dataset.n_items, config.length, config.batch_targets, labels),
+            self.loss(network, counts),
+            None if held is None else judged,
+            config,
+            _key(self.name, config, dataset, held, self.labels, known),
+            self.checkpoint,
+            self.on_progress,
+            size=lambda batch: int((batch[-1] != IGNORED).sum()),
         )
+        self.curve = trainer.run().curve
         network.items.fill_unseen(counts)
         self._vectors = None
         return self
@@ -208,18 +198,19 @@ class SequenceRetriever(Generic[C]):
         network = self._fitted()
         if self._vectors is None:
             with torch.inference_mode():
-                self._vectors = network.targets(network.items.table()).numpy()
+                self._vectors = network.targets(network.items.table()).cpu().numpy()
         return self._vectors
 
     def encode(self, queries: Sequence[Query]) -> FloatArray:
         network = self._fitted()
+        device = next(network.parameters()).device
         vectors = np.zeros((len(queries), self.config.dimensions), dtype=np.float32)
         for rows in _alike([min(len(query.history) + 1, self.config.length) for query in queries]):
             batch = [queries[row] for row in rows]
             tokens = torch.from_numpy(tokens_of(batch, self.config.length, network.items.n_items))
             times = torch.from_numpy(times_of(batch, self.config.length))
             with torch.inference_mode():
-                vectors[rows] = network(tokens, times).numpy()
+                vectors[rows] = network(tokens.to(device), times.to(device)).cpu().numpy()
         return vectors
 
     def state(self) -> State:
@@ -235,7 +226,7 @@ class SequenceRetriever(Generic[C]):
         if model.config.sides != "id":
             model.items = partial(ItemVectors, sides=model.config.sides, vectors=state.arrays["items.vectors"])
         network = model._made(state.facts["n_items"])
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in state.arrays.items()})
+        load_weights(network, tensors_of(state), model.name)
         network.eval()
         return model
 
@@ -298,10 +289,17 @@ def _packed(labels: Flags, dataset: Dataset) -> Flags:
     return labels[np.argsort(dataset.events["user_num"].to_numpy(), kind="stable")]
 
 
-def _key(name: str, config: SequenceConfig, dataset: Dataset, held: Holdout | None, labels: Flags | None) -> str:
-    digest = hashlib.sha256((name + config.model_dump_json()).encode())
+def _key(
+    name: str,
+    config: SequenceConfig,
+    dataset: Dataset,
+    held: Holdout | None,
+    labels: Flags | None,
+    known: FloatArray | None,
+) -> str:
+    digest = hashlib.sha256((f"{name} {json.dumps(config.learned())}").encode())
     histories = dataset.histories
-    chosen = [] if labels is None else [labels]
+    chosen = [array for array in (labels, known) if array is not None]
     for array in (histories.offsets, histories.items, histories.times, *chosen, *(held.targets if held else [])):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
