@@ -7,6 +7,8 @@ items are hidden at each step (DropoutNet, Volkovs et al., NeurIPS 2017).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -22,9 +24,35 @@ from palate.knowledge.tables import Knowledge
 from palate.models.softmax import fill_unseen
 
 Sides = Literal["id", "vector", "both"]
+ItemSide = Callable[[int, int], nn.Module]  # (n_items, dimensions) to what `ItemTable` is
 Counts = npt.NDArray[np.int64]
 SPECIAL = 2  # tokens behind the items: padding, and the beginning of a history
 SPREAD = 0.02  # of the rows at first
+
+
+class ItemTable(nn.Module):
+    """The plain item side: a learned vector for each item, then one for padding and one for the beginning.
+
+    Another item side has the same attributes and methods and can stand in its place.
+    """
+
+    def __init__(self, n_items: int, dimensions: int) -> None:
+        super().__init__()
+        self.n_items, self.dimensions = n_items, dimensions
+        self.rows = nn.Embedding(n_items + SPECIAL, dimensions)
+        nn.init.normal_(self.rows.weight, std=SPREAD)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Vectors of tokens or of item numbers, any shape [...] to [..., d]."""
+        return self.rows(tokens)  # type: ignore[no-any-return]
+
+    def table(self) -> Tensor:
+        """The vectors of all items, [n_items, d]."""
+        return self.rows.weight[: self.n_items]
+
+    def fill_unseen(self, counts: Counts) -> None:
+        """Called before items are ranked: `counts` [n_items] says how often each was met in training."""
+        fill_unseen(self.rows, counts)
 
 
 class ItemVectors(nn.Module):
@@ -94,6 +122,18 @@ class ItemVectors(nn.Module):
         if self.training and self.hidden:
             share = share * (torch.rand_like(share) >= self.hidden)
         return torch.where(self.vectors.abs().sum(1) == 0, torch.ones_like(share), share)
+
+
+def side_maker(sides: Sides, dataset: Dataset, knowledge: Knowledge | None) -> ItemSide:
+    """Makes the item side for what is trained on `dataset` and knows `knowledge` (kind `vector`).
+
+    Raises:
+        InputError: As `known_vectors`.
+    """
+    if sides == "id":
+        return ItemTable
+    vectors = known_vectors(dataset, knowledge)
+    return partial(ItemVectors, sides=sides, vectors=vectors, counts=dataset.item_counts)
 
 
 def known_vectors(dataset: Dataset, knowledge: Knowledge | None, name: str | None = None) -> FloatArray:

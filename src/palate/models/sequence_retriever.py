@@ -23,10 +23,10 @@ from palate.data.splits import Holdout
 from palate.errors import PalateError
 from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import Checkpoint, State
-from palate.models.item_side import ItemVectors, Sides, known_vectors
+from palate.models.item_side import ItemSide, ItemTable, ItemVectors, Sides, side_maker
 from palate.models.judging import mean_ndcg, thinned
 from palate.models.sequence_encoder import BATCH, times_of, tokens_of
-from palate.models.softmax import CatalogueLoss, LossConfig, fill_unseen
+from palate.models.softmax import CatalogueLoss, LossConfig
 from palate.models.trainer import Progress, Trainer
 from palate.models.weights import load_weights, tensors_of
 from palate.models.windows import IGNORED, Flags, Windows
@@ -48,31 +48,6 @@ class SequenceConfig(LossConfig):
     )
     batch_targets: int = Field(default=512, ge=1, description="events predicted in one step, roughly")
     validation_queries: int = Field(default=2000, ge=1, description="most queries that judge an epoch, evenly picked")
-
-
-class ItemTable(nn.Module):
-    """The plain item side: a learned vector for each item, then one for padding and one for the beginning.
-
-    Another item side (vectors of texts, both gated) has the same attributes and methods and can stand in its place.
-    """
-
-    def __init__(self, n_items: int, dimensions: int) -> None:
-        super().__init__()
-        self.n_items, self.dimensions = n_items, dimensions
-        self.rows = nn.Embedding(n_items + 2, dimensions)
-        nn.init.normal_(self.rows.weight, std=0.02)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Vectors of tokens or of item numbers, any shape [...] to [..., d]."""
-        return self.rows(tokens)  # type: ignore[no-any-return]
-
-    def table(self) -> Tensor:
-        """The vectors of all items, [n_items, d]."""
-        return self.rows.weight[: self.n_items]
-
-    def fill_unseen(self, counts: Counts) -> None:
-        """Called before items are ranked: `counts` [n_items] says how often each was met in training."""
-        fill_unseen(self.rows, counts)
 
 
 class SequenceNetwork(nn.Module):
@@ -107,7 +82,6 @@ class SequenceNetwork(nn.Module):
 
 
 C = TypeVar("C", bound=SequenceConfig)
-ItemSide = Callable[[int, int], nn.Module]  # (n_items, dimensions) to what `ItemTable` is
 
 
 class SequenceRetriever(Generic[C]):
@@ -159,10 +133,8 @@ class SequenceRetriever(Generic[C]):
     def fit(self, dataset: Dataset, knowledge: Knowledge | None = None, validation: Holdout | None = None) -> Self:
         """Train. With `validation`, the epoch with the best NDCG@10 over it (seen items masked) is kept."""
         config, counts = self.config, dataset.item_counts
-        known = None
         if config.sides != "id":
-            known = known_vectors(dataset, knowledge)
-            self.items = partial(ItemVectors, sides=config.sides, vectors=known, counts=counts)
+            self.items = side_maker(config.sides, dataset, knowledge)
         network = self._made(dataset.n_items)
         held = thinned(validation, config.validation_queries)
         labels = None if self.labels is None else _packed(self.labels, dataset)
@@ -179,7 +151,7 @@ class SequenceRetriever(Generic[C]):
             self.loss(network, counts),
             None if held is None else judged,
             config,
-            _key(self.name, config, dataset, held, self.labels, known),
+            _key(self.name, config, dataset, held, self.labels, network.items),
             self.checkpoint,
             self.on_progress,
             size=lambda batch: int((batch[-1] != IGNORED).sum()),
@@ -295,11 +267,11 @@ def _key(
     dataset: Dataset,
     held: Holdout | None,
     labels: Flags | None,
-    known: FloatArray | None,
+    items: nn.Module,
 ) -> str:
     digest = hashlib.sha256((f"{name} {json.dumps(config.learned())}").encode())
     histories = dataset.histories
-    chosen = [array for array in (labels, known) if array is not None]
+    chosen = [*([] if labels is None else [labels]), *(buffer.numpy() for buffer in items.buffers())]
     for array in (histories.offsets, histories.items, histories.times, *chosen, *(held.targets if held else [])):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
