@@ -94,7 +94,7 @@ def save_factors(factors: Factors, path: Path) -> None:
 
 
 def propose_factors(llm: LLM, scenario: str, examples: Sequence[str], thing: str = "item", n: int = 6) -> Factors:
-    """At most `n` factors that a model expects people to care about; a person reads and edits them before they are used.
+    """At most `n` factors that a model expects people to care about; a person edits them before they are used.
 
     Args:
         examples: Titles of the catalogue, untrusted.

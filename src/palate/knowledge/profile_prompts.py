@@ -77,7 +77,7 @@ def closed_request(
 
 
 def read_text(text: str) -> str:
-    """An answer as one line of whole sentences, none of them twice: small models repeat themselves to the last token."""
+    """An answer as one line of whole sentences, none of them twice: small models repeat themselves to the end."""
     line = " ".join(text.split())
     sentences = [sentence for sentence in re.split(r"(?<=[.!?])\s+", line) if sentence]
     if len(sentences) > 1 and not sentences[-1].endswith((".", "!", "?")):

@@ -6,8 +6,8 @@ samples to train and test on must come after them (`as_of`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -17,14 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import TIMESTAMP, Dataset, IntArray
 from palate.knowledge.annotate import content_hash
-from palate.knowledge.factors import Factor, Factors
+from palate.knowledge.factors import Factors
 from palate.knowledge.profile_prompts import closed_request, read_text, text_request
 from palate.knowledge.store import in_schema
+from palate.knowledge.tables import SCHEMA
 from palate.llm.choice import calibrated
 from palate.llm.request import LLM, Answer, Request
 
 KIND = {"user": "profile", "item": "fact"}
 _NOTHING = "N/A"
+Row = dict[str, Any]
 
 
 class ProfileConfig(BaseModel):
@@ -102,6 +104,22 @@ def shown_item(dataset: Dataset, item_num: int, config: ProfileConfig) -> str:
     return f"{title} ({', '.join(row['categories'])})" if row["categories"] else title
 
 
+@dataclass
+class Asked:
+    """What the asking came to, answers from the ledger counted as what they once cost."""
+
+    tokens: int = 0  # read and written
+    seconds: float = 0.0
+    calls: int = 0
+    failed: int = 0
+
+    def count(self, answers: Sequence[Answer]) -> None:
+        self.tokens += sum(answer.tokens_in + answer.tokens_out for answer in answers)
+        self.seconds += sum(answer.seconds for answer in answers)
+        self.calls += len(answers)
+        self.failed += sum(answer.error is not None for answer in answers)
+
+
 @dataclass(frozen=True)
 class Subject:
     """One user, item or cluster that is asked about. `as_of` in microseconds, None: at any time."""
@@ -112,108 +130,131 @@ class Subject:
     before: str = ""
 
 
+@dataclass(frozen=True)
+class Interview:
+    """Who is asked, by which factors, and how; `asked` adds up what it came to.
+
+    `salt`: a secret of the project, without which the marks around strangers' text could be foreseen.
+    """
+
+    factors: Factors
+    llm: LLM
+    config: ProfileConfig = field(default_factory=ProfileConfig)
+    salt: str = ""
+    asked: Asked = field(default_factory=Asked)
+
+    def ask(self, subjects: Sequence[Subject], side: str, cluster: bool = False) -> pl.DataFrame:
+        """Knowledge rows about `subjects`; those with nothing to show, and failed asks, have none.
+
+        Args:
+            side: "user" or "item".
+            cluster: Each subject stands for many.
+        """
+        known = [subject for subject in subjects if subject.shown.strip()]
+        rows = self._closed(known, side) if self.config.answer == "closed" else self._text(known, side, cluster)
+        if not rows:
+            return pl.DataFrame(schema=SCHEMA)
+        return in_schema(KIND[side], pl.DataFrame(rows, infer_schema_length=None))
+
+    def _text(self, subjects: Sequence[Subject], side: str, cluster: bool) -> list[Row]:
+        config = self.config
+        sizes: Row = {"words": config.words, "max_tokens": config.max_tokens, "salt": self.salt, "cluster": cluster}
+        put = [text_request(s.shown, self.factors, s.entity, side=side, before=s.before, **sizes) for s in subjects]
+        rows = []
+        for subject, request, answer in zip(subjects, put, self._answers(put), strict=True):
+            text = read_text(answer.text) if answer.error is None else ""
+            if text:
+                rows.append(self._row(subject, request, answer) | {"name": KIND[side], "text": text})
+        return rows
+
+    def _closed(self, subjects: Sequence[Subject], side: str) -> list[Row]:
+        """A row for each factor with values; what is said of nobody is divided out of the probabilities."""
+        rows: list[Row] = []
+        factors = [factor for factor in self.factors.factors if factor.values]
+
+        def about(shown: str, entity: str, before: str = "") -> list[Request]:
+            said: Row = {"side": side, "salt": self.salt, "before": before}
+            return [closed_request(shown, factor, self.factors, entity, **said) for factor in factors]
+
+        asked = [about(_NOTHING, ""), *(about(s.shown, s.entity, s.before) for s in subjects)]
+        answers = self._answers([request for each in asked for request in each])
+        n, priors = len(factors), answers[: len(factors)]
+        for place, (subject, requests) in enumerate(zip(subjects, asked[1:], strict=True), start=1):
+            given = answers[place * n : (place + 1) * n]
+            for factor, prior, request, answer in zip(factors, priors, requests, given, strict=True):
+                shares = _shares(answer, prior)
+                if shares is not None:
+                    best = int(shares.argmax())
+                    said = {"name": factor.name, "text": factor.values[best], "confidence": float(shares[best])}
+                    rows.append(self._row(subject, request, answer) | said | {"vector": shares.tolist()})
+        return rows
+
+    def _answers(self, requests: Sequence[Request]) -> list[Answer]:
+        answers = self.llm.generate(requests)
+        self.asked.count(answers)
+        return answers
+
+    def _row(self, subject: Subject, request: Request, answer: Answer) -> Row:
+        model = self.llm.model
+        as_of = None if subject.as_of is None else pl.Series([subject.as_of]).cast(TIMESTAMP)[0]
+        hashes = {
+            "content_hash": content_hash(f"{subject.shown}\0{subject.before}"),
+            "prompt_hash": request.key(model),
+        }
+        spent = {"tokens": answer.tokens_in + answer.tokens_out, "cost": answer.cost}
+        return {"entity": subject.entity, "model": model, "source": "llm", "as_of": as_of, **hashes, **spent}
+
+
 def user_profiles(
-    dataset: Dataset,
-    seen: Sequence[Seen],
-    factors: Factors,
-    llm: LLM,
-    config: ProfileConfig | None = None,
-    *,
-    before: dict[int, str] | None = None,
-    salt: str = "",
+    dataset: Dataset, seen: Sequence[Seen], interview: Interview, before: Mapping[int, str] | None = None
 ) -> pl.DataFrame:
     """Rows of kind `profile`, each as of the last event that the model was shown.
 
     `before`: by user_num the text of an earlier profile. The new one is made of it and of what was `seen` since
     (streaming extraction).
     """
-    config, ids = config or ProfileConfig(), dataset.user_ids
+    ids, config = dataset.user_ids, interview.config
     subjects = [
         Subject(ids[s.user_num], shown_history(dataset, s, config), s.as_of, (before or {}).get(s.user_num, ""))
         for s in seen
     ]
-    return ask(subjects, "user", factors, llm, config, salt=salt)
+    return interview.ask(subjects, "user")
 
 
-def item_facts(
-    dataset: Dataset, items: IntArray, factors: Factors, llm: LLM, config: ProfileConfig | None = None, salt: str = ""
-) -> pl.DataFrame:
+def item_facts(dataset: Dataset, items: IntArray, interview: Interview) -> pl.DataFrame:
     """Rows of kind `fact` for `items` (item_nums); what is said of an item holds at any time (`as_of` is null)."""
-    config = config or ProfileConfig()
-    subjects = [Subject(dataset.item_ids[n], shown_item(dataset, n, config)) for n in map(int, items)]
-    return ask(subjects, "item", factors, llm, config, salt=salt)
+    subjects = [Subject(dataset.item_ids[n], shown_item(dataset, n, interview.config)) for n in map(int, items)]
+    return interview.ask(subjects, "item")
 
 
-def ask(
-    subjects: Sequence[Subject],
-    side: str,
-    factors: Factors,
-    llm: LLM,
-    config: ProfileConfig,
-    *,
-    salt: str = "",
-    cluster: bool = False,
-) -> pl.DataFrame:
-    """Knowledge rows about `subjects`; those with nothing to show, and failed asks, have none."""
-    known = [subject for subject in subjects if subject.shown.strip()]
-    if config.answer == "closed":
-        rows = _closed(known, side, factors, llm, salt)
-    else:
-        rows = _text(known, side, factors, llm, config, salt, cluster)
-    return in_schema(KIND[side], pl.DataFrame(rows, infer_schema_length=None))
+def streamed_profiles(dataset: Dataset, windows: Sequence[Sequence[Seen]], interview: Interview) -> pl.DataFrame:
+    """Streaming extraction: each window of events makes a new version of its users' profiles out of the last one.
+
+    Args:
+        windows: The earliest first. No version knows more than the events up to its own `as_of`.
+    """
+    parts: list[pl.DataFrame] = []
+    latest: dict[int, str] = {}
+    for seen in windows:
+        rows = user_profiles(dataset, seen, interview, latest)
+        parts.append(rows)
+        for entity, text in notes(rows).items():
+            latest[dataset.user_nums[entity]] = text
+    return pl.concat(parts) if parts else pl.DataFrame(schema=SCHEMA)
 
 
-def _text(
-    subjects: Sequence[Subject], side: str, factors: Factors, llm: LLM, config: ProfileConfig, salt: str, cluster: bool
-) -> list[dict[str, Any]]:
-    sizes: dict[str, Any] = {"words": config.words, "max_tokens": config.max_tokens, "salt": salt, "cluster": cluster}
-    requests = [text_request(s.shown, factors, s.entity, side=side, before=s.before, **sizes) for s in subjects]
-    rows = []
-    for subject, request, answer in zip(subjects, requests, llm.generate(requests), strict=True):
-        text = read_text(answer.text) if answer.error is None else ""
-        if text:
-            rows.append(_row(subject, request, answer, llm.model) | {"name": KIND[side], "text": text})
-    return rows
+def notes(rows: pl.DataFrame) -> dict[str, str]:
+    """By entity what `rows` of one asking say, as one line: "genre: comedy; mood: warm" of closed answers."""
+    found: dict[str, list[str]] = {}
+    for entity, name, text, vector in rows.select("entity", "name", "text", "vector").iter_rows():
+        found.setdefault(entity, []).append(text if vector is None else f"{name}: {text}")
+    return {entity: "; ".join(said) for entity, said in found.items()}
 
 
-def _closed(subjects: Sequence[Subject], side: str, factors: Factors, llm: LLM, salt: str) -> list[dict[str, Any]]:
-    """A row for each factor with values; what is said of nobody is divided out of the probabilities."""
-    rows = []
-    asked = [factor for factor in factors.factors if factor.values]
-    put = [
-        [closed_request(s.shown, f, factors, s.entity, side=side, salt=salt, before=s.before) for f in asked]
-        for s in subjects
-    ]
-    empty = [closed_request(_NOTHING, factor, factors, "", side=side, salt=salt) for factor in asked]
-    answers = iter(llm.generate([*empty, *(request for each in put for request in each)]))
-    priors = [next(answers) for _ in asked]
-    for subject, requests in zip(subjects, put, strict=True):
-        for factor, prior, request, answer in zip(asked, priors, requests, answers):
-            shares = _shares(answer, prior, factor)
-            if shares is not None:
-                best = int(shares.argmax())
-                said = {"name": factor.name, "text": factor.values[best], "confidence": float(shares[best])}
-                rows.append(_row(subject, request, answer, llm.model) | said | {"vector": shares.tolist()})
-    return rows
-
-
-def _shares(answer: Answer, prior: Answer, factor: Factor) -> npt.NDArray[np.float32] | None:
+def _shares(answer: Answer, prior: Answer) -> npt.NDArray[np.float32] | None:
     if answer.error is not None or answer.probabilities is None:
         return None
     found = np.array([answer.probabilities], dtype=np.float32)
     if prior.error is None and prior.probabilities is not None:
         found = calibrated(found, np.array([prior.probabilities], dtype=np.float32))
     return np.asarray(found[0])
-
-
-def _row(subject: Subject, request: Request, answer: Answer, model: str) -> dict[str, Any]:
-    return {
-        "entity": subject.entity,
-        "model": model,
-        "source": "llm",
-        "content_hash": content_hash(f"{subject.shown}\0{subject.before}"),
-        "prompt_hash": request.key(model),
-        "as_of": None if subject.as_of is None else pl.Series([subject.as_of]).cast(TIMESTAMP)[0],
-        "tokens": answer.tokens_in + answer.tokens_out,
-        "cost": answer.cost,
-    }
