@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from palate.models.ranking.columns import Fields
@@ -64,17 +65,21 @@ class Encoder(nn.Module):
 
     def forward(self, batch: Batch) -> Encoded:
         mask = batch.history != PADDING
-        met, places = torch.unique(torch.cat([batch.items, batch.history[mask]]), return_inverse=True)
+        wanted = torch.cat([batch.items[:, None], batch.history], 1)
+        met, places = torch.unique(wanted, return_inverse=True)
         known = self._pooled("item", met)  # [u, f, d]
-        sums = known.sum(1)
-        b = len(batch.items)
-        target, own = sums[places[:b]], known[places[:b]]
-        past = torch.zeros(*mask.shape, sums.shape[1], dtype=sums.dtype, device=sums.device)
-        past[mask] = sums[places[b:]]
+        sums = known.sum(1) * (met != PADDING)[:, None]
+        together = F.embedding(places, sums)  # [b, 1 + t, d]
+        target, past, own = together[:, 0], together[:, 1:], F.embedding(places[:, 0], known.flatten(1))
         values = batch.numbers[:, :, None]
         missing = torch.isnan(values)
         numbers = torch.where(missing, self.missing, values.nan_to_num() * self.numbers)
-        fields = [own, self._pooled("user", batch.users), numbers, self._means(past, batch.levels, mask)]
+        fields = [
+            own.view(len(own), *known.shape[1:]),
+            self._pooled("user", batch.users),
+            numbers,
+            self._means(past, batch.levels, mask),
+        ]
         history = past + self.levels(batch.levels) * mask[:, :, None]
         return Encoded(torch.cat(fields, 1), history, mask, target)
 

@@ -18,7 +18,7 @@ from palate.errors import InputError, PalateError
 from palate.evaluation.calibration import Method, calibrate
 from palate.evaluation.rating import auc, log_loss
 from palate.models.checkpoint import Checkpoint
-from palate.models.ranking.blocks import Factory
+from palate.models.ranking.blocks import Factory, auxiliary_of
 from palate.models.ranking.encoder import Batch, Encoder
 from palate.models.ranking.features import Features
 from palate.models.ranking.registry import backbone, configured
@@ -78,9 +78,7 @@ class RankingNetwork(nn.Module):
 
     def auxiliary(self) -> Tensor | float:
         """What adapter and backbone add to the loss of the last forward pass."""
-        parts = [self.backbone] if self.side is None else [self.backbone, self.side.adapter]
-        terms: list[Tensor] = [part.auxiliary() for part in parts if hasattr(part, "auxiliary")]  # type: ignore[operator]
-        return sum(terms)
+        return auxiliary_of([self.backbone] if self.side is None else [self.backbone, self.side.adapter])
 
 
 class _Side(nn.Module):
@@ -180,8 +178,10 @@ class Ranker:
         return result[:, 0] if result.shape[1] == 1 else result
 
     def _made(self, features: Features, tasks: int) -> RankingNetwork:
-        width = self.config.width
         config = configured(self.factory, {"outputs": tasks, **self.params})
+        width = self.config.width
+        if hasattr(self.factory, "widened"):
+            width = self.factory.widened(width, config)
         return RankingNetwork(features, width, lambda n: self.factory(n, width, config), self.vectors, self.adapter)
 
     def _tensors(self, samples: Samples) -> Batch:
