@@ -59,12 +59,6 @@ def auxiliary_of(modules: Iterable[nn.Module]) -> Tensor | float:
     return sum(terms)
 
 
-def pairs_of(n_fields: int) -> tuple[Tensor, Tensor]:
-    """Row and column of each of the f (f - 1) / 2 pairs."""
-    both = torch.triu_indices(n_fields, n_fields, 1)
-    return both[0], both[1]
-
-
 class FieldAttention(nn.Module):
     """Fields attend to each other (AutoInt, 1810.11921, equations 5 to 8): [b, f, d] to [b, f, d]."""
 

@@ -27,7 +27,8 @@ class Cross(nn.Module):
         self.bias = nn.Parameter(torch.zeros(size))
 
     def forward(self, first: Tensor, x: Tensor) -> Tensor:
-        return first * self.weight(x) + self.bias + x
+        crossed: Tensor = first * self.weight(x) + self.bias + x
+        return crossed
 
 
 class Dcn(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from palate.models.ranking.blocks import BackboneConfig, Mlp, pairs_of, squeezed
+from palate.models.ranking.blocks import BackboneConfig, Mlp, squeezed
 
 
 class FiBiNetConfig(BackboneConfig):
@@ -40,13 +40,11 @@ class Bilinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_fields - 1, width, width))
         for matrix in self.weight:
             nn.init.xavier_normal_(matrix)
-        rows, columns = pairs_of(n_fields)
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
 
     def forward(self, fields: Tensor) -> Tensor:
         turned = torch.einsum("bfd,fde->bfe", fields[:, :-1], self.weight)
-        return turned[:, self.rows] * fields[:, self.columns]
+        rows, columns = torch.triu_indices(fields.shape[1], fields.shape[1], 1, device=fields.device)
+        return turned[:, rows] * fields[:, columns]
 
 
 class FiBiNet(nn.Module):

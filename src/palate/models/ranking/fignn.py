@@ -24,14 +24,14 @@ class FiGnnConfig(BackboneConfig):
 class Edges(nn.Module):
     """How much field i listens to field j, [b, f, f]; nobody to itself."""
 
-    def __init__(self, n_fields: int, width: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.listens, self.speaks = nn.Linear(width, 1, bias=False), nn.Linear(width, 1, bias=False)
-        self.register_buffer("self_loops", torch.eye(n_fields, dtype=torch.bool), persistent=False)
 
     def forward(self, fields: Tensor) -> Tensor:
         scores = nn.functional.leaky_relu(self.listens(fields) + self.speaks(fields).transpose(1, 2))
-        return torch.softmax(scores.masked_fill(self.self_loops, -torch.inf), -1)
+        itself = torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
+        return torch.softmax(scores.masked_fill(itself, -torch.inf), -1)
 
 
 class FiGnn(nn.Module):
@@ -40,7 +40,7 @@ class FiGnn(nn.Module):
     def __init__(self, n_fields: int, width: int, config: FiGnnConfig) -> None:
         super().__init__()
         self.steps = config.steps
-        self.attention, self.edges = FieldAttention(width, config.heads), Edges(n_fields, width)
+        self.attention, self.edges = FieldAttention(width, config.heads), Edges(width)
         self.send, self.receive = (nn.Parameter(torch.empty(n_fields, width, width)) for _ in range(2))
         for matrix in (*self.send, *self.receive):
             nn.init.xavier_normal_(matrix)

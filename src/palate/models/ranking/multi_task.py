@@ -92,7 +92,7 @@ class Stem(nn.Module):
         return squeezed(torch.cat(logits, 1))
 
     def auxiliary(self) -> Tensor | float:
-        return sum(auxiliary_of(experts) for experts in self.experts)
+        return auxiliary_of(expert for experts in self.experts for expert in experts.children())
 
 
 def _together(experts: nn.Module, fields: Tensor, history: Tensor, mask: Tensor, target: Tensor) -> Tensor:

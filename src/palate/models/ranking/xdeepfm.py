@@ -18,7 +18,7 @@ from palate.models.ranking.blocks import BackboneConfig, Mlp, squeezed
 class XDeepFMConfig(BackboneConfig):
     """xDeepFM."""
 
-    maps: tuple[int, ...] = Field(default=(32, 32), description="feature maps of each layer (paper: 200 on Criteo)")
+    maps: tuple[int, ...] = Field(default=(16, 16), description="feature maps of each layer (paper: 200 on Criteo)")
 
 
 class Cin(nn.Module):
