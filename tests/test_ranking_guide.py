@@ -16,9 +16,9 @@ from palate.data.samples import rated_samples
 from palate.evaluation.rating import auc, log_loss
 
 pytest.importorskip("torch")
-from palate.models.ranking import registry  # noqa: E402
-from palate.models.ranking.features import Features, FeaturesConfig  # noqa: E402
-from palate.models.ranking.ranker import Ranker, RankerConfig  # noqa: E402
+from palate.models.ranking import registry
+from palate.models.ranking.features import Features, FeaturesConfig
+from palate.models.ranking.ranker import Ranker, RankerConfig
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "ranking.md"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,7 +27,7 @@ class Factory(Protocol):
 
     Config: ClassVar[type[BackboneConfig]]
 
-    def __call__(self, n_fields: int, width: int, config: BackboneConfig) -> nn.Module: ...
+    def __call__(self, n_fields: int, width: int, config: Any) -> nn.Module: ...
 
 
 class Mlp(nn.Module):
