@@ -23,6 +23,7 @@ ADAPTERS = {
     "contrastive": "palate.models.adapters.contrastive:Contrastive",
     "similarity": "palate.models.adapters.similarity:Similarity",
     "discrete": "palate.models.adapters.discrete:Discrete",
+    "learn": "palate.models.adapters.learn:LearnAdapter",
     "cold-gate": "palate.models.adapters.cold_gate:ColdGate",
 }
 MakeAdapter = Callable[[int, int, int], nn.Module]
