@@ -7,12 +7,19 @@ import pytest
 from recommender_contract import RetrieverContract, dataset_of, query_of, random_dataset
 
 from palate.data.dataset import Dataset
+from palate.data.query import Query
+from palate.data.samples import clicked_samples
 from palate.knowledge.controls import raw_text
 from palate.knowledge.tables import Knowledge
 
 torch = pytest.importorskip("torch")
+from palate.models.adapters.learn import LearnAdapter  # noqa: E402
+from palate.models.adapters.learn import LearnConfig as LearnAdapterConfig  # noqa: E402
+from palate.models.adapters.registry import fitted  # noqa: E402
 from palate.models.item_side import ItemVectors  # noqa: E402
 from palate.models.learn import Learn, LearnConfig, Network, _drawn, dense_all_action  # noqa: E402
+from palate.models.ranking.features import Features, FeaturesConfig  # noqa: E402
+from palate.models.ranking.ranker import Ranker, RankerConfig, SideVectors  # noqa: E402
 
 SMALL = LearnConfig(
     dimensions=8, blocks=1, heads=2, length=8, dropout=0.1, batch_targets=64, epochs=3, warmup=5, threads=1
@@ -133,7 +140,7 @@ def test_overfits_32_sequences() -> None:
     data = dataset_of(histories, 64)
     vectors = rng.normal(size=(64, 48)).astype(np.float32)
     config = LearnConfig(
-        dimensions=32, length=8, dropout=0.0, epochs=80, learning_rate=0.01, warmup=0, threads=1, average=0.9
+        dimensions=16, blocks=1, length=4, dropout=0.0, epochs=250, learning_rate=0.01, warmup=0, threads=1, average=0.9
     )
     model = Learn(config).fit(data, raw_text(data.item_ids, vectors, "some encoder"))
     scores = model.score([query_of(h[0]) for h in histories])
@@ -145,3 +152,42 @@ def test_an_item_nobody_met_is_encoded_by_what_is_known_of_it() -> None:
     data = random_dataset(unseen=3)
     vectors = Learn(SMALL).fit(data, known(data)).item_vectors
     assert not np.allclose(vectors[22], vectors[24])
+
+
+def test_the_adapter_joins_both_vectors_and_learns_from_the_labels_by_itself() -> None:
+    torch.manual_seed(0)
+    adapter = LearnAdapter(6, 5, 4, LearnAdapterConfig(hidden=7, weight=0.5))
+    user, item, labels = torch.randn(9, 6), torch.randn(9, 5), torch.arange(9).remainder(2).float()[:, None]
+    fields = adapter(user, item)
+    assert fields.shape == (9, 3, 4)
+    assert float(adapter.auxiliary()) == 0  # nothing came of these rows yet
+    w = {name: value.detach().numpy() for name, value in adapter.named_parameters()}
+    hidden = np.maximum(np.concatenate([user, item], 1) @ w["joint.0.weight"].T + w["joint.0.bias"], 0)
+    joint = np.maximum(hidden @ w["joint.2.weight"].T + w["joint.2.bias"], 0)
+    np.testing.assert_allclose(fields[:, 2].detach().numpy(), joint, atol=1e-5)
+    np.testing.assert_allclose(
+        fields[:, 1].detach().numpy(), item.numpy() @ w["sides.item.weight"].T + w["sides.item.bias"], atol=1e-5
+    )
+    adapter.labelled(labels)
+    chance = 1 / (1 + np.exp(-(joint @ w["head.weight"].T + w["head.bias"])[:, 0]))
+    truth = labels[:, 0].numpy()
+    expected = -0.5 * np.mean(truth * np.log(chance) + (1 - truth) * np.log(1 - chance))
+    assert float(adapter.auxiliary()) == pytest.approx(expected, abs=1e-5)
+    (adapter.auxiliary() + fields.sum()).backward()
+    assert all(p.grad is not None and p.grad.any() for p in adapter.parameters())
+    assert sum(p.numel() for p in adapter.parameters()) == (6 + 5) * 4 + 2 * 4 + (11 * 7 + 7) + (7 * 4 + 4) + (4 + 1)
+
+
+def test_a_ranker_takes_the_adapter_and_its_loss() -> None:
+    data = random_dataset()
+    model = Learn(SMALL).fit(data, known(data))
+    users = model.encode([Query(None, data.histories.of(user)) for user in range(data.n_users)])
+    samples = clicked_samples(data)
+    make, users, items = fitted("learn", users, model.item_vectors, data.item_counts)
+    ranker = Ranker(config=RankerConfig(epochs=2, width=8), adapter=make, vectors=SideVectors(users, items)).fit(
+        Features(data, samples, FeaturesConfig(history=4)), samples
+    )
+    predicted = ranker.predict(samples)
+    assert predicted.shape == (len(samples),)
+    assert ((predicted > 0) & (predicted < 1)).all()
+    assert len(np.unique(predicted)) > 1

@@ -144,7 +144,7 @@ class Network(SequenceNetwork):
         steps = steps_between(asked, torch.cat([times[:, :-1], asked], 1))[:, 0] if self.timed else None
         starts = range(0, candidates.shape[1], size)
         parts = [self._beside(candidates[:, a : a + size], kept, back, steps, ends) for a in starts]
-        return torch.cat([tokens.new_zeros(len(tokens), 0, self.items.dimensions), *parts], 1)
+        return torch.cat([kept[0][0].new_zeros(len(tokens), 0, self.items.dimensions), *parts], 1)
 
     def judged(self, states: Tensor) -> Tensor:
         """States of candidates [b, m, d] to scores [b, m]."""
@@ -235,7 +235,7 @@ def shortened(batch: SequenceBatch, length: int, alpha: float) -> SequenceBatch:
     ends = (targets != IGNORED).long().cumsum(1).argmax(1, keepdim=True) + 1  # the last event, in places of `times`
     places = torch.arange(n + 1)
     age = (ends - places).clamp(min=0).to(torch.float32)
-    chance = (1 - age / age.sum(1, keepdim=True).clamp(min=1)).log()
+    chance = (1 - age / (age.sum(1, keepdim=True) + 1)).log()
     keys = chance - torch.empty_like(chance).exponential_().log()
     keys = keys.masked_fill(places > ends, -torch.inf).masked_fill(places == ends, torch.inf)
     drawn = keys.topk(most + 1, 1).indices
@@ -249,12 +249,13 @@ def shortened(batch: SequenceBatch, length: int, alpha: float) -> SequenceBatch:
 
 
 def _told_apart(network: Network, batch: SequenceBatch, drawn: Tensor) -> Tensor:
-    """Cross-entropy of each window's last target against the items `drawn`, all judged beside what came before it."""
-    last = (batch.targets != IGNORED).long().cumsum(1).argmax(1, keepdim=True)
-    true = batch.targets.gather(1, last)
-    after = torch.arange(batch.times.shape[1]) > last
+    """Cross-entropy of one target of each window against the items `drawn`, judged beside what came before it."""
+    chance = torch.rand(batch.targets.shape).masked_fill(batch.targets == IGNORED, -1)
+    place = chance.argmax(1, keepdim=True)
+    true = batch.targets.gather(1, place)
+    after = torch.arange(batch.times.shape[1]) > place
     tokens = batch.tokens.masked_fill(after[:, :-1], network.items.n_items)
-    times = torch.where(after, batch.times.gather(1, last + 1), batch.times)
+    times = torch.where(after, batch.times.gather(1, place + 1), batch.times)
     judged = torch.cat([true, drawn.expand(len(true), -1)], 1)
     scores = network.judged(network.beside(tokens, times, judged, judged.shape[1]))
     again = F.pad(drawn == true, (1, 0))
