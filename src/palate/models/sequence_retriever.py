@@ -25,6 +25,7 @@ from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import Checkpoint, State
 from palate.models.item_side import ItemSide, ItemTable, ItemVectors, Sides, side_maker
 from palate.models.judging import mean_ndcg, thinned
+from palate.models.novelty import novel_events
 from palate.models.sequence_encoder import BATCH, times_of, tokens_of
 from palate.models.softmax import CatalogueLoss, LossConfig
 from palate.models.trainer import Progress, Trainer
@@ -45,6 +46,9 @@ class SequenceConfig(LossConfig):
     sides: Sides = Field(default="id", description="an item goes by a learned row, by known vectors, or by both")
     temperature: float | None = Field(
         default=None, gt=0, description="scores are cosines over it (HSTU: 0.05); None: inner products"
+    )
+    novel_by: str | None = Field(
+        default=None, description="column of items; only events that bring a person a new value of it are predicted"
     )
     batch_targets: int = Field(default=512, ge=1, description="events predicted in one step, roughly")
     validation_queries: int = Field(default=2000, ge=1, description="most queries that judge an epoch, evenly picked")
@@ -137,7 +141,10 @@ class SequenceRetriever(Generic[C]):
             self.items = side_maker(config.sides, dataset, knowledge)
         network = self._made(dataset.n_items)
         held = thinned(validation, config.validation_queries)
-        labels = None if self.labels is None else _packed(self.labels, dataset)
+        flags = self.labels
+        if flags is None and config.novel_by is not None:
+            flags = novel_events(dataset, config.novel_by)
+        labels = None if flags is None else _packed(flags, dataset)
 
         def judged() -> float:
             self._vectors = None
@@ -151,7 +158,7 @@ class SequenceRetriever(Generic[C]):
             self.loss(network, counts),
             None if held is None else judged,
             config,
-            _key(self.name, config, dataset, held, self.labels, network.items),
+            _key(self.name, config, dataset, held, flags, network.items),
             self.checkpoint,
             self.on_progress,
             size=lambda batch: int((batch[-1] != IGNORED).sum()),
