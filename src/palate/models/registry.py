@@ -17,6 +17,9 @@ MODELS = {
     "item-knn": "palate.models.item_knn:ItemKnn",
     "ease": "palate.models.ease:Ease",
     "two-tower": "palate.models.two_tower:TwoTower",
+    "gru4rec": "palate.models.gru4rec:Gru4Rec",
+    "hstu": "palate.models.hstu:Hstu",
+    "learn": "palate.models.learn:Learn",
     "sasrec": "palate.models.sasrec:SasRec",
 }
 
