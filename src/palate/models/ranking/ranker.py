@@ -90,6 +90,10 @@ class _Side(nn.Module):
         super().__init__()
         for name in ("users", "items"):
             table = np.asarray(getattr(vectors, name), dtype=np.float32)
+            if not np.isfinite(table).all():
+                bad = int((~np.isfinite(table)).any(axis=1).sum())
+                hint = "a row of zeros, or row -1, says that nothing is known"
+                raise InputError(f"Vectors of {name} hold NaN or infinity", got=f"{bad} of {len(table)}", hint=hint)
             nothing = np.zeros((1, table.shape[1]), np.float32)  # row -1
             self.register_buffer(name, torch.from_numpy(np.concatenate([table, nothing])), persistent=False)
         self.adapter: nn.Module = make(vectors.users.shape[1], vectors.items.shape[1], width)
