@@ -95,8 +95,8 @@ def test_learns_two_tasks(name: str) -> None:
     data = rated_dataset()
     samples = rated_samples(data, (2.0, 3.0))
     features = Features(data, samples, FeaturesConfig(history=4))
-    config = RankerConfig(width=8, batch=64, epochs=15, patience=15, learning_rate=0.02, warmup=5, average=0.9, threads=1,
-                          calibration="platt")  # fmt: skip
+    quick = {"width": 8, "batch": 64, "epochs": 15, "patience": 15, "learning_rate": 0.02, "warmup": 5, "average": 0.9}
+    config = RankerConfig(threads=1, calibration="platt", **quick)
     params = {} if name == "deepfm" else PARAMS
     ranker = Ranker(name, config, params=params).fit(features, samples.train, samples.validation)
     predicted = ranker.predict(samples.test)
