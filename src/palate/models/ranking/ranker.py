@@ -35,7 +35,7 @@ class RankerConfig(TrainerConfig):
 
     epochs: int = Field(default=10, ge=1, description="most passes over the training rows")
     patience: int = Field(default=2, ge=1, description="epochs without a better validation figure before it stops")
-    learning_rate: float = Field(default=1e-3, gt=0, description="of AdamW")
+    learning_rate: float = Field(default=3e-3, gt=0, description="of AdamW")
     weight_decay: float = Field(default=0.1, ge=0, description="of AdamW, on matrices, embeddings among them")
     width: int = Field(default=32, ge=1, description="of embeddings (KAR: 32)")
     batch: int = Field(default=512, ge=1, description="rows of a step")
