@@ -34,7 +34,7 @@ def kmeans(vectors: Vectors, k: int, rng: np.random.Generator, rounds: int = 25)
         if np.allclose(moved, centres):
             break
         centres = moved
-    return centres
+    return np.asarray(centres)
 
 
 def nearest(vectors: Vectors, centres: Vectors) -> Codes:
@@ -52,7 +52,7 @@ def soft_assignment(vectors: FloatArray, centres: FloatArray, top: int = 3, temp
     shares = np.exp(best - best.max(axis=1, keepdims=True))
     found = np.zeros_like(cosines)
     np.put_along_axis(found, among, shares / shares.sum(axis=1, keepdims=True), axis=1)
-    return np.asarray(found * vectors.any(axis=1)[:, None], dtype=np.float32)
+    return np.asarray(found * vectors.any(axis=1, keepdims=True), dtype=np.float32)
 
 
 def unit(vectors: FloatArray) -> FloatArray:

@@ -101,7 +101,7 @@ class _Side(nn.Module):
         fields: Tensor = self.adapter(users, items)
         if self.training and hasattr(self.adapter, "beside"):
             met = encoded.mask.sum(1).clamp(min=1)[:, None]
-            self.adapter.beside(encoded.history.sum(1) / met, encoded.target)
+            self.adapter.beside(encoded.history.sum(1) / met, encoded.target)  # type: ignore[operator]
         return fields
 
     def _of(self, name: str) -> Tensor:
