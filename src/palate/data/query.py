@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from palate.data.dataset import IntArray
 
@@ -29,7 +30,8 @@ class Query:
     """A user or nobody, a history, an as-of time and a restrict.
 
     `history` holds `item_num`s, oldest first. `as_of` is in microseconds since the epoch, UTC: nothing
-    learned later may be used. Seen items (`history`) are left out of answers where `exclude_seen`.
+    learned later may be used. Seen items (`history`) are left out of answers where `exclude_seen`. `times` are those
+    of the history's events, where they are known; a model that reads them takes unknown ones to be `as_of`.
     """
 
     user_id: str | None = None
@@ -37,3 +39,4 @@ class Query:
     as_of: int | None = None
     restrict: Restrict | None = None
     exclude_seen: bool = True
+    times: npt.NDArray[np.int64] | None = None

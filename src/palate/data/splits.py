@@ -202,7 +202,13 @@ class _QueryMaker:
         places = places[np.argsort(self.order[places])]
         packed, names = self.dataset.histories, self.dataset.user_ids
         queries = [
-            Query(names[user], packed.items[start:place], time, exclude_seen=self.exclude_seen)
+            Query(
+                names[user],
+                packed.items[start:place],
+                time,
+                exclude_seen=self.exclude_seen,
+                times=packed.times[start:place],
+            )
             for user, start, place, time in zip(
                 self.owner[places].tolist(),
                 self.start[places].tolist(),

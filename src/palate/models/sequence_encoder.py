@@ -44,8 +44,28 @@ def tokens_of(queries: Sequence[Query], length: int, n_items: int) -> TokenArray
     return tokens
 
 
+def times_of(queries: Sequence[Query], length: int) -> TokenArray:
+    """The time of each of `tokens_of`, and behind the last of each query that of its answer: [q, longest + 1].
+
+    That is `as_of`, or the last event's time where there is none. The beginning of a history has the time of its first
+    event; events of unknown times are taken to be of `as_of`. Padding repeats the last time.
+    """
+    kept = [min(len(query.history) + 1, length) for query in queries]
+    times = np.zeros((len(queries), max(kept, default=1) + 1), dtype=np.int64)
+    for row, query in enumerate(queries):
+        known = query.times if query.times is not None else np.zeros(0, np.int64)
+        last = query.as_of if query.as_of is not None else int(known[-1]) if len(known) else 0
+        times[row] = last
+        recent = known[-length:]
+        begin = kept[row] - len(recent)
+        times[row, begin : kept[row]] = recent
+        if len(recent):
+            times[row, :begin] = recent[0]
+    return times
+
+
 class OnnxSequenceEncoder:
-    """Encodes queries with a file written by `SasRec.export_onnx`.
+    """Encodes queries with a file written by `export_onnx` of a sequence model.
 
     Args:
         path: The ONNX file.
@@ -79,5 +99,8 @@ class OnnxSequenceEncoder:
 
     def _encode(self, queries: Sequence[Query]) -> FloatArray:
         tokens = tokens_of(queries, self.max_length, self.n_items)
-        vectors: FloatArray = self._session.run(None, {"tokens": tokens})[0]
+        inputs = {"tokens": tokens}
+        if len(self._session.get_inputs()) > 1:
+            inputs["times"] = times_of(queries, self.max_length)
+        vectors: FloatArray = self._session.run(None, inputs)[0]
         return vectors

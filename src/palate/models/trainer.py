@@ -1,19 +1,34 @@
-"""A plain PyTorch loop: seeded epochs, early stop on a validation figure, a checkpoint after each epoch."""
+"""A plain PyTorch loop: seeded epochs, early stop on a validation figure, states to go on from after a kill."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from palate.errors import PalateError
 from palate.models.checkpoint import Checkpoint, State
+from palate.models.processes import Processes
+from palate.models.weights import copied, load_weights, tensors_of
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 Batch = tuple[Tensor, ...]
+Losses = Tensor | Mapping[str, Tensor]
+
+
+class Batches(Protocol):
+    """The batches of an epoch, each made when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Batch: ...
 
 
 class TrainerConfig(BaseModel):
@@ -30,15 +45,28 @@ class TrainerConfig(BaseModel):
     average: float = Field(
         default=0.998, ge=0, lt=1, description="share of the past in the moving average of weights; 0: none is taken"
     )
+    task_weights: dict[str, float] = Field(default={}, description="of losses that have names in their sum; else 1")
     seed: int = Field(default=0, description="of initial weights, order of batches and dropout")
+    checkpoint_minutes: float = Field(default=10.0, ge=0, description="between the states kept within an epoch")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of matrix products; bfloat16: by autocast, where the processor has it"
+    )
+    compile: bool = Field(default=False, description="the loss by torch.compile: a minute before the first step")
+    device: str = Field(default="cpu", description="torch's name of where to train")
     threads: int | None = Field(default=None, ge=1, description="of torch in this process; None leaves them be")
+
+    def learned(self) -> dict[str, Any]:
+        """What the weights depend on."""
+        return self.model_dump(mode="json", exclude={"threads", "checkpoint_minutes", "device"})
 
 
 @dataclass
 class Course:
-    """What a training run has come to. `stale` counts epochs since the best one."""
+    """What a training run has come to. `step` counts those of this epoch, `stale` epochs since the best one."""
 
     epoch: int = 0
+    step: int = 0
+    steps: int = 0
     best: float = -np.inf
     stale: int = 0
     curve: list[float] = field(default_factory=list)
@@ -49,148 +77,204 @@ class Trainer:
 
     What is judged and kept is the moving average of the weights over the steps (Polyak & Juditsky 1992).
 
-    The random numbers of an epoch depend on the seed and the epoch alone, so that a run that was killed and goes
-    on from its checkpoint ends with the very weights of a run that was not.
+    The random numbers of a step depend on the seed and its place alone, so that a run that was killed and goes on
+    from its checkpoint ends with the very weights of a run that was not. Started by torchrun, each process takes
+    every n-th batch, and the step is that of one batch n times as large; all must see the checkpoint's file.
 
     Args:
         name: For `on_progress`.
         network: What is trained.
         batches: The batches of an epoch in order, from a generator of that epoch.
-        loss: Of one batch, a scalar.
+        loss: Of one batch: a mean over its examples, or several by name, summed by `task_weights`.
         validate: The figure to raise, with the network in evaluation mode.
         key: Says what is trained on what; a checkpoint with another key is not gone on from.
         on_progress: Called with name, steps done, steps at most, and the latest figures.
+        size: Examples of a batch that `loss` is the mean over.
+
+    Raises (in `run`):
+        PalateError: The training diverged. The checkpoint is the last good one, the network holds its best weights.
+        InputError: The checkpoint's tensors do not fit the network.
     """
 
     def __init__(
         self,
         name: str,
         network: nn.Module,
-        batches: Callable[[np.random.Generator], list[Batch]],
-        loss: Callable[..., Tensor],
+        batches: Callable[[np.random.Generator], Batches],
+        loss: Callable[..., Losses],
         validate: Callable[[], float] | None,
         config: TrainerConfig,
         key: str = "",
         checkpoint: Checkpoint | None = None,
         on_progress: Progress | None = None,
+        size: Callable[[Batch], int] = lambda batch: len(batch[-1]),
     ) -> None:
-        self.name, self.network, self.batches, self.loss = name, network, batches, loss
+        self.name, self.network, self.batches, self.size = name, network, batches, size
         self.validate, self.config, self.key = validate, config, key
         self.checkpoint, self.on_progress = checkpoint, on_progress
-        decayed = [p for p in network.parameters() if p.dim() > 1]
-        plain = [p for p in network.parameters() if p.dim() <= 1]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
-        self.best: dict[str, Tensor] = _copy(network)
-        self.mean: dict[str, Tensor] = _copy(network)
+        self.loss: Callable[..., Losses] = torch.compile(loss, dynamic=True) if config.compile else loss
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.course = Course()
-        self.steps = 0
 
     def run(self) -> Course:
         """Go on from the checkpoint, if there is one, to the end."""
-        self._restore()
-        config, course = self.config, self.course
-        with torch.random.fork_rng(devices=[]), _Threads(config.threads):
+        config = self.config
+        with torch.random.fork_rng(devices=[]), _threads(config.threads):
+            self._begin()
+            course = self.course
             while course.epoch < config.epochs and course.stale < config.patience:
                 self._epoch()
                 self._judge()
-                course.epoch += 1
-                if self.checkpoint is not None:
-                    self.checkpoint.save(self._state())
-        self.network.load_state_dict(self.best)
-        self.network.eval()
+                course.epoch, course.step = course.epoch + 1, 0
+                self._keep()
+        self._end()
         return course
+
+    def _begin(self) -> None:
+        self.processes = Processes(self.config.device)
+        self.network.to(self.config.device)
+        groups = [
+            {"params": [p for p in self.parameters if p.dim() > 1], "weight_decay": self.config.weight_decay},
+            {"params": [p for p in self.parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
+        self.mean = copied(self.network) if self.config.average else {}
+        self.best: dict[str, Tensor] = {}
+        self._restore()
+        self.kept_at = time.monotonic()
+
+    def _end(self) -> None:
+        self.network.load_state_dict(self.best or self.mean or self.network.state_dict())
+        self.network.eval()
+        self.network.to("cpu")
 
     def _epoch(self) -> None:
         seed = np.random.SeedSequence((self.config.seed, self.course.epoch))
-        torch.manual_seed(int(seed.generate_state(1)[0]))
         batches = self.batches(np.random.default_rng(seed))
+        steps = -(-len(batches) // self.processes.world)
         self.network.train()
-        for done, batch in enumerate(batches, 1):
-            self.steps += 1
-            self._set_rate()
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = self.loss(*batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-            self.optimizer.step()
-            self._average()
-            self._report(done, len(batches), loss)
+        while self.course.step < steps:
+            losses = self._step(batches, steps)
+            self.course.step += 1
+            self._report(steps, losses)
+            if time.monotonic() - self.kept_at >= 60 * self.config.checkpoint_minutes and self.course.step < steps:
+                self._keep()
+
+    def _step(self, batches: Batches, steps: int) -> dict[str, float]:
+        course, processes = self.course, self.processes
+        number = course.step * processes.world + processes.rank
+        place = (self.config.seed, course.epoch, number)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        self.optimizer.zero_grad(set_to_none=True)
+        losses: dict[str, float] = {}
+        size = 0
+        if number < len(batches):
+            batch = batches[number]
+            size = self.size(batch)
+            losses = self._backward(batch)
+        processes.mean_gradients(self.parameters, size)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip, foreach=True)
+        if not torch.isfinite(norm):
+            self._diverged(steps, losses, float(norm))
+        course.steps += 1
+        self._set_rate()
+        self.optimizer.step()
+        self._average()
+        return losses
+
+    def _backward(self, batch: Batch) -> dict[str, float]:
+        config = self.config
+        moved = [part.to(config.device) for part in batch]
+        with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            found = self.loss(*moved)
+        named = {"loss": found} if isinstance(found, Tensor) else found
+        total = sum((config.task_weights.get(name, 1.0) * loss for name, loss in named.items()), torch.zeros(()))
+        total.backward()  # type: ignore[no-untyped-call]
+        said = {name: float(loss.detach()) for name, loss in named.items()}
+        return said if "loss" in said else {"loss": float(total.detach()), **said}
+
+    def _diverged(self, steps: int, losses: dict[str, float], norm: float) -> None:
+        course = self.course
+        self._end()
+        raise PalateError(
+            "The training diverged: the gradient is not finite",
+            where=f"{self.name}, epoch {course.epoch + 1}, batch {course.step + 1} of {steps}",
+            got=", ".join(f"{name} {value}" for name, value in {**losses, "norm of the gradient": norm}.items()),
+            hint="lower learning_rate or clip, look for extreme values in the input; a checkpoint is the last good one",
+        )
 
     def _set_rate(self) -> None:
-        share = min(1.0, self.steps / self.config.warmup) if self.config.warmup else 1.0
+        share = min(1.0, self.course.steps / self.config.warmup) if self.config.warmup else 1.0
         for group in self.optimizer.param_groups:
             group["lr"] = share * self.config.learning_rate
 
     def _average(self) -> None:
         """At first over fewer steps, so that the random weights of the beginning are soon forgotten."""
-        past = min(self.config.average, self.steps / (self.steps + 10)) if self.config.average else 0.0
-        for name, weight in self.network.state_dict().items():
-            self.mean[name].lerp_(weight, 1 - past)
+        if self.mean:
+            past = min(self.config.average, self.course.steps / (self.course.steps + 10))
+            weights = self.network.state_dict()
+            torch._foreach_lerp_([self.mean[name] for name in weights], list(weights.values()), 1 - past)
 
-    def _report(self, done: int, steps: int, loss: Tensor) -> None:
-        if self.on_progress is None:
+    def _report(self, steps: int, losses: dict[str, float]) -> None:
+        if self.on_progress is None or self.processes.rank > 0:
             return
-        figures = {"epoch": float(self.course.epoch + 1), "loss": float(loss.detach())}
+        figures = {"epoch": float(self.course.epoch + 1), **losses}
         if self.course.curve:
             figures["validation"] = self.course.curve[-1]
         total = self.config.epochs * steps
-        self.on_progress(self.name, self.course.epoch * steps + done, total, figures)
+        self.on_progress(self.name, self.course.epoch * steps + self.course.step, total, figures)
 
     def _judge(self) -> None:
         course = self.course
+        if self.validate is None:
+            course.curve.append(float(course.epoch))
+            return
         self.network.eval()
-        latest = _copy(self.network)
-        self.network.load_state_dict(self.mean)
-        figure = float(course.epoch) if self.validate is None else self.validate()
+        latest = copied(self.network)
+        self.network.load_state_dict(self.mean or latest)
+        figure = self.processes.first(self.validate())
         course.curve.append(figure)
         if figure > course.best:
-            course.best, course.stale, self.best = figure, 0, _copy(self.network)
+            course.best, course.stale, self.best = figure, 0, copied(self.network)
         else:
             course.stale += 1
         self.network.load_state_dict(latest)
 
-    def _state(self) -> State:
-        arrays = {f"network/{name}": t.numpy() for name, t in _copy(self.network).items()}
-        arrays |= {f"best/{name}": t.numpy() for name, t in self.best.items()}
-        arrays |= {f"mean/{name}": t.numpy() for name, t in self.mean.items()}
+    def _keep(self) -> None:
+        self.kept_at = time.monotonic()
+        if self.checkpoint is None or self.processes.rank > 0:
+            return
+        parts = {"network": self.network.state_dict(), "best": self.best, "mean": self.mean}
         for number, slots in self.optimizer.state_dict()["state"].items():
-            arrays |= {f"adam/{number}/{name}": t.numpy() for name, t in slots.items()}
-        facts = {"key": self.key, "steps": self.steps, **vars(self.course)}
-        return State(arrays, facts)
+            parts[f"adam/{number}"] = slots
+        arrays = {f"{part}/{name}": t.cpu().numpy() for part, tensors in parts.items() for name, t in tensors.items()}
+        self.checkpoint.save(State(arrays, {"key": self.key, **vars(self.course)}))
 
     def _restore(self) -> None:
         state = None if self.checkpoint is None else self.checkpoint.load()
-        if state is None or state.facts.get("key") != self.key:
-            return
-        self.network.load_state_dict(_part(state, "network/"))
-        self.best, self.mean = _part(state, "best/"), _part(state, "mean/")
+        if state is not None and state.facts.get("key") == self.key:
+            self._take_up(state)
+        if self.processes.first(self.course.steps) != self.course.steps:
+            raise PalateError("The processes do not see the same checkpoint", hint="keep it where all can read it")
+
+    def _take_up(self, state: State) -> None:
+        load_weights(self.network, tensors_of(state, "network/"), "checkpoint")
+        self.best = tensors_of(state, "best/")
+        self.mean = {name: tensor.to(self.config.device) for name, tensor in tensors_of(state, "mean/").items()}
         slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _part(state, "adam/").items():
+        for name, tensor in tensors_of(state, "adam/").items():
             number, slot = name.split("/")
             slots.setdefault(int(number), {})[slot] = tensor
         self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        facts = {name: value for name, value in state.facts.items() if name not in ("key", "steps")}
-        self.course, self.steps = Course(**facts), state.facts["steps"]
+        self.course = Course(**{name: value for name, value in state.facts.items() if name != "key"})
 
 
-def _copy(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-
-
-def _part(state: State, prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): torch.from_numpy(a) for n, a in state.arrays.items() if n.startswith(prefix)}
-
-
-class _Threads:
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
     """Sets torch's threads for a while."""
-
-    def __init__(self, threads: int | None) -> None:
-        self.before, self.threads = torch.get_num_threads(), threads
-
-    def __enter__(self) -> None:
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads or before)
+        yield
+    finally:
+        torch.set_num_threads(before)

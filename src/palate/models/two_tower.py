@@ -20,20 +20,17 @@ from palate.data.splits import Holdout
 from palate.errors import PalateError
 from palate.knowledge.tables import Knowledge
 from palate.models.judging import mean_ndcg, thinned
-from palate.models.softmax import CatalogueLoss, fill_unseen
-from palate.models.trainer import Batch, Progress, Trainer, TrainerConfig
+from palate.models.softmax import CatalogueLoss, LossConfig, fill_unseen
+from palate.models.trainer import Batch, Progress, Trainer
 
 
-class TwoTowerConfig(TrainerConfig):
-    """Sizes of the towers; how they are trained stands in `TrainerConfig`."""
+class TwoTowerConfig(LossConfig):
+    """Sizes of the towers; how they are trained stands in `LossConfig` and `TrainerConfig`."""
 
     dimensions: int = Field(default=64, ge=2, description="of the vectors of items and people")
     recent: int = Field(default=50, ge=1, description="newest events of a history that are read")
     batch: int = Field(default=512, ge=1, description="events predicted in one step")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="of the mean of a history")
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="share of the target given to all items")
-    full_softmax: int = Field(default=50_000, ge=1, description="trained items up to which no negatives are sampled")
-    negatives: int = Field(default=4096, ge=1, description="uniform negatives of one step where they are sampled")
     validation_queries: int = Field(default=2000, ge=1, description="most queries that judge an epoch, evenly picked")
 
 
@@ -73,7 +70,7 @@ class TwoTower:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             towers = self._towers = Towers(dataset.n_items, config)
-        catalogue = CatalogueLoss(towers.table, counts, config.label_smoothing, config.full_softmax, config.negatives)
+        catalogue = CatalogueLoss(towers.table, counts, config)
         held = thinned(validation, config.validation_queries)
 
         def judged() -> float:
@@ -121,12 +118,17 @@ class _Events:
         owner = np.repeat(np.arange(dataset.n_users), np.diff(histories.offsets))
         self.items, self.batch = histories.items, config.batch
         self.starts = np.maximum(histories.offsets[owner], np.arange(len(owner)) - config.recent)
+        self.order = np.arange(0)
 
-    def __call__(self, rng: np.random.Generator) -> list[Batch]:
-        order = rng.permutation(len(self.items))
-        return [self._batch(order[at : at + self.batch]) for at in range(0, len(order), self.batch)]
+    def __call__(self, rng: np.random.Generator) -> _Events:
+        self.order = rng.permutation(len(self.items))
+        return self
 
-    def _batch(self, places: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Batch:
+    def __len__(self) -> int:
+        return (len(self.order) + self.batch - 1) // self.batch
+
+    def __getitem__(self, number: int) -> Batch:
+        places = self.order[number * self.batch : (number + 1) * self.batch]
         histories = [self.items[self.starts[place] : place] for place in places.tolist()]
         return (*_packed(histories), torch.from_numpy(self.items[places].astype(np.int64)))
 

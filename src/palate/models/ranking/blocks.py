@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+
+from palate.errors import InputError
 
 
 class BackboneConfig(BaseModel):
@@ -25,7 +27,7 @@ class Factory(Protocol):
 
     Config: ClassVar[type[BackboneConfig]]
 
-    def __call__(self, n_fields: int, width: int, config: BackboneConfig) -> nn.Module: ...
+    def __call__(self, n_fields: int, width: int, config: Any) -> nn.Module: ...
 
 
 class Mlp(nn.Module):
@@ -51,7 +53,30 @@ def squeezed(x: Tensor) -> Tensor:
     return x[:, 0] if x.shape[1] == 1 else x
 
 
-def pairs_of(n_fields: int) -> tuple[Tensor, Tensor]:
-    """Row and column of each of the f (f - 1) / 2 pairs."""
-    both = torch.triu_indices(n_fields, n_fields, 1)
-    return both[0], both[1]
+def auxiliary_of(modules: Iterable[nn.Module]) -> Tensor | float:
+    """The sum of what the modules that have `auxiliary` add to the loss of their last forward pass."""
+    terms: list[Tensor] = [module.auxiliary() for module in modules if hasattr(module, "auxiliary")]  # type: ignore[operator]
+    return sum(terms)
+
+
+class FieldAttention(nn.Module):
+    """Fields attend to each other (AutoInt, 1810.11921, equations 5 to 8): [b, f, d] to [b, f, d]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = divided(width, heads)
+        self.project = nn.Linear(width, 4 * width, bias=False)  # query, key, value, residual
+
+    def forward(self, fields: Tensor) -> Tensor:
+        b, f, d = fields.shape
+        query, key, value, own = self.project(fields).chunk(4, -1)
+        query, key, value = (x.view(b, f, self.heads, -1).transpose(1, 2) for x in (query, key, value))
+        attention = torch.softmax(query @ key.transpose(2, 3), -1)
+        return torch.relu((attention @ value).transpose(1, 2).reshape(b, f, d) + own)
+
+
+def divided(width: int, heads: int) -> int:
+    """`heads`; raises `InputError` where they do not divide the width."""
+    if width % heads:
+        raise InputError("The heads of the attention do not divide the width", got=f"{heads} heads, width {width}")
+    return heads

@@ -14,6 +14,8 @@ from palate.data.dataset import FloatArray, IntArray
 Counts = npt.NDArray[np.int64]
 EMPTY = 0  # the slot of no value: a vector of zeros
 _TEXTS = ("title", "text")
+_SHARED = 2  # entities with a value, below which it is no more than another name of the one that has it
+_COVERED = 0.25  # share of the training rows with a value in the vocabulary, below which a column is left out
 
 
 @dataclass(frozen=True)
@@ -50,33 +52,37 @@ def make_fields(
         limits: Least training rows of a value that gets its own embedding (the others of a field share one), most
             values of a field, most values of a list that are read.
     """
-    parts, names, field_of = [], [], []
+    candidates: list[tuple[str, list[tuple[object, ...]], int]] = []
     if own is not None:
-        own_values: list[tuple[object, ...]] = [(i,) for i in range(table.height)]
-        parts.append(_slots(own_values, rows, begin, (limits[0], table.height, 1)))
-        names.append(own)
-    for name in columns:
-        start = max([begin, *(int(part.max(initial=0)) + 1 for part in parts)])
-        values = [_as_tuple(value) for value in table[name].to_list()]
-        part = _slots(values, rows, start, limits)
-        if len(np.unique(part[rows > 0])) > 1:
-            parts.append(part)
+        candidates.append((own, [(i,) for i in range(table.height)], 1))
+    candidates += [(name, [_as_tuple(value) for value in table[name].to_list()], _SHARED) for name in columns]
+    names, parts = [], []
+    for name, values, shared in candidates:
+        part = _slots(values, rows, begin, limits, shared)
+        named = (part > begin).any(axis=1)
+        telling = rows[named].sum() >= _COVERED * rows.sum() and len(np.unique(part[rows > 0])) > 1
+        if telling or name == own:
             names.append(name)
-    for number, part in enumerate(parts):
-        field_of += [number] * part.shape[1]
+            parts.append(part)
+            begin = int(part.max()) + 1
+    field_of = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts]).astype(np.int32)
     slots = np.concatenate([*parts, np.zeros((table.height, 0), np.int32)], axis=1)
-    size = max(begin, int(slots.max(initial=0)) + 1)
-    return Fields(tuple(names), slots, np.array(field_of, dtype=np.int32), size)
+    return Fields(tuple(names), slots, field_of, begin)
 
 
-def _slots(values: list[tuple[object, ...]], rows: Counts, begin: int, limits: tuple[int, int, int]) -> IntArray:
+def _slots(
+    values: list[tuple[object, ...]], rows: Counts, begin: int, limits: tuple[int, int, int], shared: int
+) -> IntArray:
     """[n, S]: slot `begin` for what is not in the vocabulary, then the values, commonest first."""
     least, most, wide = limits
     counts: Counter[object] = Counter()
+    owners: Counter[object] = Counter()
     for listed, n in zip(values, rows.tolist(), strict=True):
         if n:
             counts.update(dict.fromkeys(listed[:wide], n))
-    kept = sorted((value for value, n in counts.items() if n >= least), key=lambda v: (-counts[v], str(v)))[:most]
+            owners.update(set(listed[:wide]))
+    known = [value for value, n in counts.items() if n >= least and owners[value] >= shared]
+    kept = sorted(known, key=lambda value: (-counts[value], str(value)))[:most]
     numbers = {value: begin + 1 + place for place, value in enumerate(kept)}
     width = max([1, *(len(listed) for listed in values)])
     slots = np.full((len(values), min(width, wide)), EMPTY, dtype=np.int32)

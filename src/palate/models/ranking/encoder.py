@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from palate.models.ranking.columns import Fields
@@ -37,10 +38,11 @@ class Encoded(NamedTuple):
 class Encoder(nn.Module):
     """One table of embeddings for all fields of items and users; each item of a batch is looked up once.
 
-    Fields, in order: those of the item, those of the user, one for each number (its value times a vector, plus a
-    vector that says it is missing: AutoInt, arXiv 1810.11921, equation 5), the mean of the history, and the mean of the
-    history weighted by how each event was valued, with a learned weight for each level. An event of the history is
-    the sum of its item's fields and of the embedding of its level; the target item the sum of its fields.
+    Fields, in order: those of the item, those of the user, the numbers of the item and those of the user (a sum over
+    numbers of the value times a vector, or of another vector where it is missing: AutoInt, arXiv 1810.11921, equation
+    5, one field for a side instead of one for a number), the mean of the history, and its mean weighted by how each
+    event was valued, with a learned weight for each level. An event of the history is the sum of its item's fields
+    and of the embedding of its level; the target item the sum of its fields.
     """
 
     def __init__(self, features: Features, width: int) -> None:
@@ -55,7 +57,8 @@ class Encoder(nn.Module):
             nn.init.normal_(parameter, std=INITIAL_SPREAD)
         with torch.no_grad():
             self.table.weight[0] = 0
-        self.n_fields = len(items.names) + len(users.names) + n_numbers + 1 + (n_levels > 1)
+        self.register_buffer("sides", torch.from_numpy(features.number_sides).float(), persistent=False)
+        self.n_fields = len(items.names) + len(users.names) + len(features.number_sides) + 1 + (n_levels > 1)
         for name, fields in (("item", items), ("user", users)):
             slots, means = _pooling(fields)
             self.register_buffer(f"{name}_slots", slots, persistent=False)
@@ -64,17 +67,18 @@ class Encoder(nn.Module):
 
     def forward(self, batch: Batch) -> Encoded:
         mask = batch.history != PADDING
-        met, places = torch.unique(torch.cat([batch.items, batch.history[mask]]), return_inverse=True)
+        wanted = torch.cat([batch.items[:, None], batch.history], 1)
+        met, places = torch.unique(wanted, return_inverse=True)
         known = self._pooled("item", met)  # [u, f, d]
-        sums = known.sum(1)
-        b = len(batch.items)
-        target, own = sums[places[:b]], known[places[:b]]
-        past = torch.zeros(*mask.shape, sums.shape[1], dtype=sums.dtype, device=sums.device)
-        past[mask] = sums[places[b:]]
-        values = batch.numbers[:, :, None]
-        missing = torch.isnan(values)
-        numbers = torch.where(missing, self.missing, values.nan_to_num() * self.numbers)
-        fields = [own, self._pooled("user", batch.users), numbers, self._means(past, batch.levels, mask)]
+        sums = known.sum(1) * (met != PADDING)[:, None]
+        together = F.embedding(places, sums)  # [b, 1 + t, d]
+        target, past, own = together[:, 0], together[:, 1:], F.embedding(places[:, 0], known.flatten(1))
+        fields = [
+            own.view(len(own), *known.shape[1:]),
+            self._pooled("user", batch.users),
+            self._numbers(batch.numbers),
+            self._means(past, batch.levels, mask),
+        ]
         history = past + self.levels(batch.levels) * mask[:, :, None]
         return Encoded(torch.cat(fields, 1), history, mask, target)
 
@@ -82,6 +86,13 @@ class Encoder(nn.Module):
         """The fields of `entities` [u]: [u, f, d]."""
         slots, means = getattr(self, f"{name}_slots"), getattr(self, f"{name}_means")
         return torch.bmm(means[entities], self.table(slots[entities].long()))
+
+    def _numbers(self, numbers: Tensor) -> Tensor:
+        """One field for each side, [b, 1 or 2, d]."""
+        sides: Tensor = self.sides  # type: ignore[assignment]
+        missing = torch.isnan(numbers)
+        given = (sides * numbers.nan_to_num()[:, None]) @ self.numbers
+        return given + (sides * missing[:, None]) @ self.missing
 
     def _means(self, past: Tensor, levels: Tensor, mask: Tensor) -> Tensor:
         """Plain and valued mean of the history, [b, 1 or 2, d]; zeros without a history."""

@@ -71,6 +71,8 @@ class Features:
         self._kept = np.flatnonzero(Scale.fit(numbers).spread < np.inf)
         self.scale = Scale.fit(numbers[:, self._kept])
         self.number_names = tuple(names[i] for i in self._kept)
+        of_users = np.array([name in user_names or name.startswith("user_") for name in self.number_names], dtype=bool)
+        self.number_sides = np.stack([~of_users, of_users])[[not of_users.all(), bool(of_users.any())]]
 
     def __call__(self, samples: Samples) -> Rows:
         history, levels = self._history(samples)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -13,12 +15,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palate.data.dataset import FloatArray, IntArray
-from palate.data.samples import Samples
+from palate.data.samples import Places, Samples
 from palate.errors import InputError, PalateError
 from palate.evaluation.calibration import Method, calibrate
 from palate.evaluation.rating import auc, log_loss
 from palate.models.checkpoint import Checkpoint
-from palate.models.ranking.blocks import Factory
+from palate.models.ranking.blocks import Factory, auxiliary_of
 from palate.models.ranking.encoder import Batch, Encoded, Encoder
 from palate.models.ranking.features import Features
 from palate.models.ranking.registry import backbone, configured
@@ -78,9 +80,7 @@ class RankingNetwork(nn.Module):
 
     def auxiliary(self) -> Tensor | float:
         """What adapter and backbone add to the loss of the last forward pass."""
-        parts = [self.backbone] if self.side is None else [self.backbone, self.side.adapter]
-        terms: list[Tensor] = [part.auxiliary() for part in parts if hasattr(part, "auxiliary")]  # type: ignore[operator]
-        return sum(terms)
+        return auxiliary_of([self.backbone] if self.side is None else [self.backbone, self.side.adapter])
 
 
 class _Side(nn.Module):
@@ -141,17 +141,17 @@ class Ranker:
         self.curve: list[float] = []
         self._network: RankingNetwork | None = None
         self._features: Features | None = None
+        self._tasks = 0
         self._maps: list[Callable[[FloatArray], Any]] = []
 
     def fit(self, features: Features, train: Samples, validation: Samples | None = None) -> Self:
         """Train on `train`; the epoch with the best figure over `validation` is kept."""
         if not len(train):
             raise InputError("There are no training rows to learn from", where=self.name)
-        tasks = train.labels.shape[1]
-        config, self._features = self.config, features
+        config, self._features, self._tasks = self.config, features, train.labels.shape[1]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = self._network = self._made(features, tasks)
+            network = self._network = self._made(features)
 
         def loss(*tensors: Tensor) -> Tensor:
             logits = network(Batch(*tensors[:-1]))
@@ -163,10 +163,13 @@ class Ranker:
         trainer = Trainer(
             self.name,
             network,
-            _Batches(self._tensors(train), torch.from_numpy(train.labels), config.batch),
+            lambda rng: _Shuffled(
+                rng.permutation(len(train)), config.batch, lambda rows: self._example(train.take(rows))
+            ),
             loss,
             None if held is None else lambda: self._judged(held),
             config,
+            self._key(train, held),
             checkpoint=self.checkpoint,
             on_progress=self.on_progress,
         )
@@ -183,9 +186,11 @@ class Ranker:
         result = np.stack([*columns], axis=1).astype(np.float32)
         return result[:, 0] if result.shape[1] == 1 else result
 
-    def _made(self, features: Features, tasks: int) -> RankingNetwork:
+    def _made(self, features: Features) -> RankingNetwork:
+        config = configured(self.factory, {"outputs": self._tasks, **self.params})
         width = self.config.width
-        config = configured(self.factory, {"outputs": tasks, **self.params})
+        if hasattr(self.factory, "widened"):
+            width = self.factory.widened(width, config)
         return RankingNetwork(features, width, lambda n: self.factory(n, width, config), self.vectors, self.adapter)
 
     def _tensors(self, samples: Samples) -> Batch:
@@ -198,35 +203,52 @@ class Ranker:
         arrays = (rows.items, rows.users, rows.numbers, rows.history, rows.levels, users, items)
         return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 
+    def _key(self, train: Samples, held: Samples | None) -> str:
+        """Of what is learned from what: a training goes on only from a state of its own."""
+        digest = hashlib.sha256(json.dumps([self.name, self.params, self.config.learned()], default=str).encode())
+        for samples in (train, train.take(np.arange(0)) if held is None else held):
+            for array in vars(samples).values():
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _example(self, samples: Samples) -> tuple[Tensor, ...]:
+        return (*self._tensors(samples), torch.from_numpy(samples.labels))
+
     def _raw(self, samples: Samples) -> FloatArray:
         parts = []
         for start in range(0, max(len(samples), 1), _ROWS):
             batch = self._tensors(samples.take(np.arange(start, min(start + _ROWS, len(samples)))))
             assert self._network is not None
+            where = next(self._network.parameters()).device
             with torch.inference_mode():
-                parts.append(torch.sigmoid(self._network(batch)).reshape(len(batch.items), -1).numpy())
+                logits = self._network(Batch(*(tensor.to(where) for tensor in batch)))
+            parts.append(torch.sigmoid(logits).reshape(len(batch.items), self._tasks).cpu().numpy())
         return np.concatenate(parts)
 
     def _judged(self, held: Samples) -> float:
-        probabilities = self._raw(held)
-        figure = auc if self.config.stop_on == "auc" else lambda y, p: -log_loss(y, p)
-        figures = [figure(held.labels[:, k], probabilities[:, k]) for k in range(held.labels.shape[1])]
-        return float(np.nanmean(figures))
+        """The mean over tasks; the AUC of a task with labels of one kind alone is not known, and log loss stands in."""
+        figures = []
+        for y, p in zip(held.labels.T, self._raw(held).T, strict=True):
+            ranked = self.config.stop_on == "auc" and 0 < y.mean() < 1
+            figures.append(auc(y, p) if ranked else -log_loss(y, p))
+        return float(np.mean(figures))
 
     def _calibrate(self, held: Samples) -> None:
         raw = self._raw(held)
         self._maps = [calibrate(raw[:, k], held.labels[:, k], self.config.calibration)[0] for k in range(raw.shape[1])]
 
 
-class _Batches:
-    """All rows in an order drawn anew for each epoch."""
+class _Shuffled:
+    """The rows of an epoch in an order of its own, each batch encoded when it is asked for."""
 
-    def __init__(self, rows: Batch, labels: Tensor, size: int) -> None:
-        self.tensors, self.size = (*rows, labels), size
+    def __init__(self, order: Places, size: int, encode: Callable[[Places], tuple[Tensor, ...]]) -> None:
+        self.order, self.size, self.encode = order, size, encode
 
-    def __call__(self, rng: np.random.Generator) -> list[tuple[Tensor, ...]]:
-        order = torch.from_numpy(rng.permutation(len(self.tensors[0])))
-        return [tuple(tensor[part] for tensor in self.tensors) for part in torch.split(order, self.size)]
+    def __len__(self) -> int:
+        return (len(self.order) + self.size - 1) // self.size
+
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        return self.encode(self.order[number * self.size : (number + 1) * self.size])
 
 
 def _factory(given: str | Factory) -> Factory:

@@ -13,7 +13,16 @@ GROUP = "palate.backbones"
 # name -> "module:Class"
 BACKBONES = {
     "deepfm": "palate.models.ranking.deepfm:DeepFM",
+    "dcn": "palate.models.ranking.dcn:Dcn",
+    "dcnv2": "palate.models.ranking.dcnv2:DcnV2",
+    "xdeepfm": "palate.models.ranking.xdeepfm:XDeepFM",
+    "autoint": "palate.models.ranking.autoint:AutoInt",
+    "fibinet": "palate.models.ranking.fibinet:FiBiNet",
+    "fignn": "palate.models.ranking.fignn:FiGnn",
     "din": "palate.models.ranking.din:Din",
+    "dien": "palate.models.ranking.dien:Dien",
+    "mmoe": "palate.models.ranking.multi_task:Mmoe",
+    "stem": "palate.models.ranking.multi_task:Stem",
 }
 
 
