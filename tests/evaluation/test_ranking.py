@@ -103,3 +103,15 @@ def test_rankings_that_are_too_short():
 def test_no_queries():
     top = ranking.top_n(np.zeros((0, 5), dtype=np.float32), 3)
     assert top.shape == (0, 3) and ranking.ndcg(top, [], 3).shape == (0,)
+
+
+@settings(deadline=None, max_examples=40)
+@given(scores=SCORES, seed=st.integers(0, 99))
+def test_metrics_from_ranks_are_those_of_rankings(scores, seed):
+    rng = np.random.default_rng(seed)
+    scores = np.where(np.isneginf(scores), 0, scores)
+    n_items = scores.shape[1]
+    targets = [rng.permutation(n_items)[: rng.integers(0, n_items + 1)] for _ in scores]
+    top, places = ranking.top_n(scores, 3), ranking.ranks(scores, targets)
+    np.testing.assert_allclose(ranking.ndcg_at(places, 3), ranking.ndcg(top, targets, 3))
+    np.testing.assert_allclose(ranking.recall_at(places, 3), ranking.recall(top, targets, 3))

@@ -59,11 +59,29 @@ def ranks(scores: Floats, targets: Sequence[Nums]) -> list[npt.NDArray[np.int64]
     Raises:
         InputError: A score is NaN.
     """
-    found = []
-    for row, items in zip(scores, targets, strict=True):
-        keys = _keys(row[None, :])[0]
-        found.append(np.searchsorted(np.sort(keys), keys[items]) + 1)
+    values = np.asarray(scores, dtype=np.float32)
+    _no_nan(values)
+    order, found = _tie_order(values.shape[1]), []
+    for row, items in zip(values, targets, strict=True):
+        own = row[items][:, None]
+        before = (row > own).sum(axis=1)
+        ties = row == own
+        if ties.sum() > len(items):
+            before += (ties & (order < order[items][:, None])).sum(axis=1)
+        found.append(before + 1)
     return found
+
+
+def ndcg_at(places: Sequence[Nums], n: int) -> Metric:
+    """NDCG@n from the ranks of all relevant items of each query, as `ranks` gives them; [q], NaN without target."""
+    ideal = np.concatenate([[np.nan], np.cumsum(1.0 / np.log2(np.arange(2, n + 2)))])
+    gains = [(1.0 / np.log2(place[place <= n] + 1.0)).sum() for place in places]
+    return np.asarray(gains / ideal[np.minimum([len(place) for place in places], n)])
+
+
+def recall_at(places: Sequence[Nums], n: int) -> Metric:
+    """Share of the relevant items among the first `n`, from their ranks; [q], NaN without target."""
+    return np.array([(place <= n).mean() if len(place) else np.nan for place in places])
 
 
 def ndcg(top: Nums, targets: Sequence[Nums], n: int) -> Metric:
@@ -110,12 +128,16 @@ def ranking_metrics(top: Nums, targets: Sequence[Nums], n: int = 10) -> dict[str
 def _keys(scores: Floats) -> npt.NDArray[np.int64]:
     """One integer per score, the smallest the best, all different within a row: the score, then the tie order."""
     values = np.asarray(scores, dtype=np.float32) + np.float32(0.0)  # -0.0 becomes 0.0
-    if np.isnan(values).any():
-        row, item = np.argwhere(np.isnan(values))[0]
-        raise InputError("A score is NaN", where=f"query {row}, item {item}", hint="mask items with -inf")
+    _no_nan(values)
     bits = values.view(np.int32).astype(np.int64)
     ascending = np.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))  # order of the floats as order of integers
     return (-ascending << 32) | _tie_order(values.shape[1])
+
+
+def _no_nan(values: npt.NDArray[np.float32]) -> None:
+    if np.isnan(values).any():
+        row, item = np.argwhere(np.isnan(values))[0]
+        raise InputError("A score is NaN", where=f"query {row}, item {item}", hint="mask items with -inf")
 
 
 def _tie_order(n_items: int) -> npt.NDArray[np.int64]:

@@ -1,24 +1,15 @@
-"""Controls: transforms `Knowledge -> Knowledge` that a claim of usefulness must beat.
+"""Controls of labels: transforms `Knowledge -> Knowledge` that a claim of usefulness must beat.
 
-*off* has no knowledge, *noise* the same shape but random values, *permuted* the true values on the wrong entities.
-*Raw text without an LLM* is not a transform: it is knowledge made by an encoder alone (`raw_text`).
+*noise* is the same shape but random values, *permuted* the true values on the wrong entities. For vectors that a
+recommender reads see `palate.experiments.controls`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import polars as pl
 
-from palate.data.dataset import FloatArray
-from palate.knowledge.store import in_schema
 from palate.knowledge.tables import Knowledge
-
-
-def off(knowledge: Knowledge, seed: int = 0) -> Knowledge:
-    """Nothing is known."""
-    return Knowledge()
 
 
 def noise(knowledge: Knowledge, seed: int = 0) -> Knowledge:
@@ -43,10 +34,3 @@ def permuted(knowledge: Knowledge, seed: int = 0) -> Knowledge:
         return table.with_columns(entity=pl.col("entity").replace_strict(entities, others))
 
     return Knowledge({kind: shuffled(table) for kind, table in knowledge.tables.items()})
-
-
-def raw_text(item_ids: Sequence[str], vectors: FloatArray, encoder: str) -> Knowledge:
-    """What the items' own text says to a sentence encoder, no LLM asked: rows of kind `vector`."""
-    rows = pl.DataFrame({"entity": list(item_ids), "vector": vectors.tolist()})
-    rows = rows.with_columns(name=pl.lit("text"), model=pl.lit(encoder), source=pl.lit("encoder"))
-    return Knowledge({"vector": in_schema("vector", rows)})

@@ -16,6 +16,7 @@ from palate.data.dataset import FloatArray
 from palate.data.splits import split_global_time
 from palate.errors import InputError
 from palate.experiments.compare import BASELINES, choose_on_validation, compare
+from palate.experiments.controls import RAW, Arm
 from palate.experiments.worth import worth
 from palate.interests.name_choice import choose_names
 from palate.interests.names import name_nodes
@@ -24,11 +25,9 @@ from palate.interests.rebuild import rebuild
 from palate.interests.table import names_digest
 from palate.interests.transitions import ask_transitions, spread
 from palate.interests.tree import InterestTree, build_tree, load_tree, save_tree, tree_weights
-from palate.knowledge.controls import noise, permuted, raw_text
 from palate.knowledge.keywords import english_stop_words, item_words
-from palate.knowledge.matrix import filled, label_matrix, vector_matrix
+from palate.knowledge.matrix import filled, label_matrix
 from palate.knowledge.store import write_parquet
-from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import FileCheckpoint
 from palate.models.registry import make as make_model
 from palate.project.config import InterestsSection
@@ -185,7 +184,7 @@ class ModelSteps:
         return self.steps.run("models", {"split": self._split_facts(), "fixed": fixed, "grids": GRIDS}, make)
 
     def worth(self, vectors: Artefact, kinds: dict[str, list[Path]], tokens: dict[str, int | None]) -> Artefact:
-        """`worth.json`: EASE with each source of labels, and with the controls of the first one.
+        """`worth.json`: EASE with each source of labels, and with the controls in their place.
 
         `kinds` names label files, the first of which wins where several speak of one item.
         """
@@ -197,9 +196,11 @@ class ModelSteps:
             split = split_global_time(project.dataset, held.validation, held.test, max_queries=limit)
             model = make_model("ease", GRIDS["ease"][-1])
             model.fit(split.train)
-            found = worth(model, split.validation, split.test, self._kinds(vectors, kinds, tokens))
-            (folder / "worth.json").write_text(json.dumps([asdict(row) for row in found]))
-            return {"kinds": len(found), "queries": len(split.test.queries)}
+            arms = [Arm(name, item=self._labels(paths), tokens=tokens.get(name)) for name, paths in kinds.items()]
+            raw = Arm(RAW, item=np.load(vectors.folder / "vectors.npy"))
+            found = worth(model, split.validation, split.test, arms, raw)
+            (folder / "worth.json").write_text(json.dumps(found.rows(), default=vars))
+            return {"kinds": len(arms), "queries": len(split.test.queries)}
 
         inputs = {
             "split": self._split_facts(),
@@ -209,26 +210,10 @@ class ModelSteps:
         }
         return self.steps.run("controls", inputs, make)
 
-    def _kinds(
-        self, vectors: Artefact, kinds: dict[str, list[Path]], tokens: dict[str, int | None]
-    ) -> dict[str, tuple[FloatArray, int | None]]:
-        ids = self.project.dataset.item_ids
-        result: dict[str, tuple[FloatArray, int | None]] = {"off": (np.zeros((len(ids), 0), dtype=np.float32), 0)}
-        for name, paths in kinds.items():
-            result[name] = (self._matrix([pl.read_parquet(path) for path in paths]), tokens.get(name))
-        first = Knowledge(
-            {"label": pl.concat([pl.read_parquet(path) for path in reversed(next(iter(kinds.values())))])}
-        )
-        for control in (noise, permuted):
-            result[control.__name__] = (self._matrix([control(first, 0).table("label")]), 0)
-        raw = raw_text(ids, np.load(vectors.folder / "vectors.npy"), self.project.encoder.name)
-        result["raw text, no LLM"] = (vector_matrix(raw.table("vector"), ids), 0)
-        return result
-
-    def _matrix(self, tables: list[pl.DataFrame]) -> FloatArray:
-        """Labels [n_items, n_attributes], gaps filled by later tables, then by the attribute's mean."""
+    def _labels(self, paths: list[Path]) -> FloatArray:
+        """Labels [n_items, n_attributes], gaps filled by later files, then by the attribute's mean."""
         names = [attribute.name for attribute in self.project.attributes]
-        matrix = filled(*[label_matrix(table, self.project.dataset.item_ids, names) for table in tables])
+        matrix = filled(*[label_matrix(pl.read_parquet(path), self.project.dataset.item_ids, names) for path in paths])
         return filled(matrix, np.broadcast_to(np.nanmean(matrix, axis=0), matrix.shape))
 
     def _documents(self, recorded: Artefact | None) -> list[list[str]]:

@@ -130,6 +130,7 @@ def _controls(found: list[dict[str, Any]]) -> dict[str, Any]:
             **_interval("recall", row["recall"]),
             "weight": row["weight"],
             "tokens": row["tokens"],
+            "survives": row["survives"],
             "difference_to_off": row["against_off"]["mean"],
             "difference_low": row["against_off"]["low"],
             "difference_high": row["against_off"]["high"],
@@ -141,13 +142,11 @@ def _controls(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _worth_verdict(rows: list[dict[str, Any]]) -> str:
     """In words: does any LLM's knowledge raise NDCG over off, and over every control?"""
-    asked = [row for row in rows if row["knowledge"].startswith("labels of")]
-    controls = max(row["ndcg"] for row in rows if row not in asked)
     said = []
-    for row in asked:
-        helps = row["difference_low"] > 0 and row["ndcg"] > controls
+    for row in (row for row in rows if row["survives"] is not None):
+        word = "better than every control" if row["survives"] else "no proven help"
         change = f"{row['difference_to_off']:+.4f} [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"
-        said.append(f"{row['knowledge']}: {change} NDCG@10 over none, {'helps' if helps else 'no proven help'}")
+        said.append(f"{row['knowledge']}: {change} NDCG@10 over none, {word}")
     return "EASE with knowledge. " + "; ".join(said) + "."
 
 

@@ -21,7 +21,7 @@ from palate.evaluation.calibration import Method, calibrate
 from palate.evaluation.rating import auc, log_loss
 from palate.models.checkpoint import Checkpoint
 from palate.models.ranking.blocks import Factory, auxiliary_of
-from palate.models.ranking.encoder import Batch, Encoder
+from palate.models.ranking.encoder import Batch, Encoded, Encoder
 from palate.models.ranking.features import Features
 from palate.models.ranking.registry import backbone, configured
 from palate.models.trainer import Progress, Trainer, TrainerConfig
@@ -75,7 +75,7 @@ class RankingNetwork(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         encoded = self.encoder(batch)
         if self.side is not None:
-            encoded = encoded._replace(fields=torch.cat([encoded.fields, self.side(batch)], 1))
+            encoded = encoded._replace(fields=torch.cat([encoded.fields, self.side(batch, encoded)], 1))
         return self.backbone(*encoded)  # type: ignore[no-any-return]
 
     def auxiliary(self) -> Tensor | float:
@@ -100,9 +100,13 @@ class _Side(nn.Module):
         with torch.no_grad():
             self.n_fields = int(self.adapter(self._of("users")[:2], self._of("items")[:2]).shape[1])
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch, encoded: Encoded) -> Tensor:
         users, items = self._of("users")[batch.user_rows], self._of("items")[batch.item_rows]
-        return self.adapter(users, items)  # type: ignore[no-any-return]
+        fields: Tensor = self.adapter(users, items)
+        if self.training and hasattr(self.adapter, "beside"):
+            met = encoded.mask.sum(1).clamp(min=1)[:, None]
+            self.adapter.beside(encoded.history.sum(1) / met, encoded.target)  # type: ignore[operator]
+        return fields
 
     def _of(self, name: str) -> Tensor:
         table: Tensor = getattr(self, name)
