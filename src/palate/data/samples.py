@@ -91,8 +91,10 @@ def clicked_samples(dataset: Dataset, negatives: int = 1, seed: int = 0, part: P
 
 def split_by_user(dataset: Dataset, validation: float = 0.1, test: float = 0.1, seed: int = 0) -> Part:
     """The part of each event where whole users are held out. Leaks the future; to compare with papers (KAR: 9:1)."""
-    drawn = np.random.default_rng(seed).permutation(dataset.n_users) / max(dataset.n_users, 1)
-    of_user = np.where(drawn < test, TEST, np.where(drawn < test + validation, VALIDATION, TRAIN))
+    n = dataset.n_users
+    drawn = np.random.default_rng(seed).permutation(n)
+    held, tested = round(n * (validation + test)), round(n * test)
+    of_user = np.where(drawn < tested, TEST, np.where(drawn < held, VALIDATION, TRAIN))
     part: Part = of_user[dataset.events["user_num"].to_numpy()].astype(np.int8)
     return part
 

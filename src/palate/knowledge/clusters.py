@@ -30,11 +30,11 @@ def kmeans(vectors: Vectors, k: int, rng: np.random.Generator, rounds: int = 25)
         counts = np.bincount(owners, minlength=k)
         sums = np.zeros_like(centres)
         np.add.at(sums, owners, vectors)
-        moved: Vectors = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
+        moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
         if np.allclose(moved, centres):
             break
         centres = moved
-    return np.asarray(centres, dtype=np.float64)
+    return np.asarray(centres)
 
 
 def nearest(vectors: Vectors, centres: Vectors) -> Codes:
@@ -52,7 +52,7 @@ def soft_assignment(vectors: FloatArray, centres: FloatArray, top: int = 3, temp
     shares = np.exp(best - best.max(axis=1, keepdims=True))
     found = np.zeros_like(cosines)
     np.put_along_axis(found, among, shares / shares.sum(axis=1, keepdims=True), axis=1)
-    return np.asarray(found * np.any(vectors, axis=1, keepdims=True), dtype=np.float32)
+    return np.asarray(found * vectors.any(axis=1, keepdims=True), dtype=np.float32)
 
 
 def unit(vectors: FloatArray) -> FloatArray:

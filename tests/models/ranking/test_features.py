@@ -49,7 +49,7 @@ def test_no_row_knows_what_happens_at_its_time_or_later() -> None:
     data = rated_dataset()
     samples = rated_samples(data)
     features = Features(data, samples)
-    for row in (700, 760, 850):
+    for row in (720, 760, 850):  # behind the cut: the vocabularies are the same
         altered = changed_from(data, row)
         here, there = samples.take(np.array([row])), rated_samples(altered).take(np.array([row]))
         same_pair = Samples(**{**vars(there), "users": here.users, "items": here.items})

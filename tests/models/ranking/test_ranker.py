@@ -16,6 +16,7 @@ from palate.evaluation.rating import auc, expected_calibration_error
 from palate.models.checkpoint import FileCheckpoint
 
 torch = pytest.importorskip("torch")
+from palate.models.adapters.registry import fitted  # noqa: E402
 from palate.models.ranking.blocks import BackboneConfig  # noqa: E402
 from palate.models.ranking.encoder import Batch, Encoder  # noqa: E402
 from palate.models.ranking.features import Features, FeaturesConfig  # noqa: E402
@@ -88,6 +89,18 @@ def test_encoded_rows_by_hand() -> None:
         assert encoded.history[k, : len(past)].detach().numpy() == pytest.approx(sums + behind, abs=1e-5)
         assert not encoded.history[k, len(past) :].any()
     assert encoder.n_fields == encoded.fields.shape[1]
+
+
+def test_gradients_reach_every_parameter_of_encoder_and_backbone() -> None:
+    _, samples, features = prepared()
+    network = Ranker("din", QUICK.model_copy(update={"epochs": 1})).fit(features, samples.train)._network
+    assert network is not None
+    rows = features(samples.train)
+    arrays = (rows.items, rows.users, rows.numbers, rows.history, rows.levels, rows.users, rows.items)
+    network.zero_grad()
+    network(Batch(*map(torch.from_numpy, arrays))).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
 def test_the_same_seed_gives_the_same_model_and_another_another() -> None:
@@ -164,25 +177,35 @@ class Pair(torch.nn.Module):  # type: ignore[misc]
         return 0.01 * self.last.square().mean()
 
 
-@pytest.mark.parametrize("name", list(BACKBONES))
-def test_knowledge_is_more_fields_of_every_backbone(name: str) -> None:
-    """The label depends on the vectors alone, and no other feature knows it."""
+def knowing() -> tuple[Any, Any, SideVectors]:
+    """Labels that depend on vectors alone, samples without a trace of them, and the vectors."""
     data, samples, _ = prepared()
     rng = np.random.default_rng(0)
-    users, items = rng.choice([-1, 1], (data.n_users, 3)), rng.normal(size=(data.n_items, 5)).astype(np.float32)
-    users = users.astype(np.float32)
-    truth = ((users[samples.users, 0] + items[samples.items, 0]) > 0).astype(np.float32)
+    users, items = (rng.normal(size=(n, 4)).astype(np.float32) for n in (data.n_users, data.n_items))
+    truth = (users[samples.users, 0] + items[samples.items, 0] > 0).astype(np.float32)
     planted = replace(samples, labels=truth[:, None])
-    bare = Features(
-        data.with_events(data.events.with_columns(value=0.0)), planted, FeaturesConfig(history=2, min_rows=10_000)
-    )
-    config = QUICK.model_copy(update={"epochs": 12, "patience": 12})
-    params = {**SMALL, "inner": "deepfm"} if name in ("mmoe", "stem") else SMALL
-    figures = []
-    for parts in ({}, {"adapter": Pair, "vectors": SideVectors(users, items)}):
-        ranker = Ranker(name, config, params=params, **parts).fit(bare, planted.train)  # type: ignore[arg-type]
-        figures.append(auc(planted.test.labels[:, 0], ranker.predict(planted.test)))
-    assert figures[1] > 0.9 and figures[1] > figures[0] + 0.15
+    bare = data.with_events(data.events.with_columns(value=0.0))
+    return planted, Features(bare, planted, FeaturesConfig(history=2, min_rows=10_000)), SideVectors(users, items)
+
+
+KNOWING = QUICK.model_copy(update={"epochs": 6, "learning_rate": 0.02})
+
+
+@pytest.mark.parametrize("name", list(BACKBONES))
+def test_knowledge_is_more_fields_of_every_backbone(name: str) -> None:
+    samples, features, vectors = knowing()
+    params = {**SMALL, "inner": "dcn", "inner_params": SMALL} if name in ("mmoe", "stem") else SMALL
+    counts = np.bincount(samples.train.items, minlength=len(vectors.items))
+    adapter, users, items = fitted("hybrid-expert", vectors.users, vectors.items, counts, {"hidden": 16})
+    ranker = Ranker(name, KNOWING, params=params, adapter=adapter, vectors=SideVectors(users, items))
+    ranker.fit(features, samples.train)
+    assert auc(samples.test.labels[:, 0], ranker.predict(samples.test)) > 0.9
+
+
+def test_without_the_knowledge_nothing_is_known() -> None:
+    samples, features, _ = knowing()
+    ranker = Ranker("deepfm", KNOWING, params=SMALL).fit(features, samples.train)
+    assert auc(samples.test.labels[:, 0], ranker.predict(samples.test)) < 0.8
 
 
 def test_a_row_of_minus_one_is_nothing_known() -> None:

@@ -49,7 +49,7 @@ class Codebook:
             chosen = nearest(rest, level)
             rest = rest - level[chosen]
             found.append(chosen + 1)
-        return np.asarray(np.stack(found, axis=1) * np.any(vectors, axis=1, keepdims=True))
+        return np.stack(found, axis=1) * vectors.any(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)

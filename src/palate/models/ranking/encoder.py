@@ -45,6 +45,10 @@ class Encoder(nn.Module):
     and of the embedding of its level; the target item the sum of its fields.
     """
 
+    item_slots: Tensor  # [n_items, S]
+    item_weights: Tensor  # [n_items, S], of each slot in the sum of the item's fields
+    sides: Tensor  # [1 or 2, q], which number belongs to which side
+
     def __init__(self, features: Features, width: int) -> None:
         super().__init__()
         items, users = features.item_fields, features.user_fields
@@ -63,18 +67,19 @@ class Encoder(nn.Module):
             slots, means = _pooling(fields)
             self.register_buffer(f"{name}_slots", slots, persistent=False)
             self.register_buffer(f"{name}_means", means, persistent=False)
+            self.register_buffer(f"{name}_weights", means.sum(1), persistent=False)
         self.worth = nn.Parameter(_first_worth(features)) if n_levels > 1 else None
 
     def forward(self, batch: Batch) -> Encoded:
         mask = batch.history != PADDING
         wanted = torch.cat([batch.items[:, None], batch.history], 1)
         met, places = torch.unique(wanted, return_inverse=True)
-        known = self._pooled("item", met)  # [u, f, d]
-        sums = known.sum(1) * (met != PADDING)[:, None]
+        weights = self.item_weights[met] * (met != PADDING)[:, None]
+        sums = F.embedding_bag(self.item_slots[met], self.table.weight, per_sample_weights=weights, mode="sum")
         together = F.embedding(places, sums)  # [b, 1 + t, d]
-        target, past, own = together[:, 0], together[:, 1:], F.embedding(places[:, 0], known.flatten(1))
+        target, past = together[:, 0], together[:, 1:]
         fields = [
-            own.view(len(own), *known.shape[1:]),
+            self._pooled("item", batch.items),
             self._pooled("user", batch.users),
             self._numbers(batch.numbers),
             self._means(past, batch.levels, mask),
@@ -85,14 +90,13 @@ class Encoder(nn.Module):
     def _pooled(self, name: str, entities: Tensor) -> Tensor:
         """The fields of `entities` [u]: [u, f, d]."""
         slots, means = getattr(self, f"{name}_slots"), getattr(self, f"{name}_means")
-        return torch.bmm(means[entities], self.table(slots[entities].long()))
+        return torch.bmm(means[entities], self.table(slots[entities]))
 
     def _numbers(self, numbers: Tensor) -> Tensor:
         """One field for each side, [b, 1 or 2, d]."""
-        sides: Tensor = self.sides  # type: ignore[assignment]
         missing = torch.isnan(numbers)
-        given = (sides * numbers.nan_to_num()[:, None]) @ self.numbers
-        return given + (sides * missing[:, None]) @ self.missing
+        given = (self.sides * numbers.nan_to_num()[:, None]) @ self.numbers
+        return given + (self.sides * missing[:, None]) @ self.missing
 
     def _means(self, past: Tensor, levels: Tensor, mask: Tensor) -> Tensor:
         """Plain and valued mean of the history, [b, 1 or 2, d]; zeros without a history."""
@@ -104,7 +108,7 @@ class Encoder(nn.Module):
 
 def _pooling(fields: Fields) -> tuple[Tensor, Tensor]:
     """Slots [n, S], and the matrix [n, f, S] that takes the mean over the filled slots of each field."""
-    slots = torch.from_numpy(fields.slots)
+    slots = torch.from_numpy(fields.slots).long()
     member = torch.from_numpy(fields.field_of)[None, :] == torch.arange(len(fields.names))[:, None]
     filled = member[None] & (slots != 0)[:, None, :]
     return slots, filled / filled.sum(2, keepdim=True).clamp(min=1)

@@ -35,7 +35,7 @@ class RankerConfig(TrainerConfig):
 
     epochs: int = Field(default=10, ge=1, description="most passes over the training rows")
     patience: int = Field(default=2, ge=1, description="epochs without a better validation figure before it stops")
-    learning_rate: float = Field(default=1e-3, gt=0, description="of AdamW")
+    learning_rate: float = Field(default=3e-3, gt=0, description="of AdamW")
     weight_decay: float = Field(default=0.1, ge=0, description="of AdamW, on matrices, embeddings among them")
     width: int = Field(default=32, ge=1, description="of embeddings (KAR: 32)")
     batch: int = Field(default=512, ge=1, description="rows of a step")
@@ -78,10 +78,8 @@ class RankingNetwork(nn.Module):
             encoded = encoded._replace(fields=torch.cat([encoded.fields, self.side(batch, encoded)], 1))
         return self.backbone(*encoded)  # type: ignore[no-any-return]
 
-    def auxiliary(self, labels: Tensor) -> Tensor | float:
+    def auxiliary(self) -> Tensor | float:
         """What adapter and backbone add to the loss of the last forward pass."""
-        if self.side is not None and hasattr(self.side.adapter, "labelled"):
-            self.side.adapter.labelled(labels)  # type: ignore[operator]
         return auxiliary_of([self.backbone] if self.side is None else [self.backbone, self.side.adapter])
 
 
@@ -92,6 +90,10 @@ class _Side(nn.Module):
         super().__init__()
         for name in ("users", "items"):
             table = np.asarray(getattr(vectors, name), dtype=np.float32)
+            if not np.isfinite(table).all():
+                bad = int((~np.isfinite(table)).any(axis=1).sum())
+                hint = "a row of zeros, or row -1, says that nothing is known"
+                raise InputError(f"Vectors of {name} hold NaN or infinity", got=f"{bad} of {len(table)}", hint=hint)
             nothing = np.zeros((1, table.shape[1]), np.float32)  # row -1
             self.register_buffer(name, torch.from_numpy(np.concatenate([table, nothing])), persistent=False)
         self.adapter: nn.Module = make(vectors.users.shape[1], vectors.items.shape[1], width)
@@ -103,8 +105,7 @@ class _Side(nn.Module):
         fields: Tensor = self.adapter(users, items)
         if self.training and hasattr(self.adapter, "beside"):
             met = encoded.mask.sum(1).clamp(min=1)[:, None]
-            adapter: Any = self.adapter
-            adapter.beside(encoded.history.sum(1) / met, encoded.target)
+            self.adapter.beside(encoded.history.sum(1) / met, encoded.target)  # type: ignore[operator]
         return fields
 
     def _of(self, name: str) -> Tensor:
@@ -158,9 +159,9 @@ class Ranker:
 
         def loss(*tensors: Tensor) -> Tensor:
             logits = network(Batch(*tensors[:-1]))
-            labels = tensors[-1]
-            missed = F.binary_cross_entropy_with_logits(logits.reshape(labels.shape), labels)
-            return missed + network.auxiliary(labels)
+            return (
+                F.binary_cross_entropy_with_logits(logits.reshape(tensors[-1].shape), tensors[-1]) + network.auxiliary()
+            )
 
         held = validation if validation is not None and len(validation) else None
         trainer = Trainer(
