@@ -15,7 +15,6 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import Dataset, FloatArray, IntArray
-from palate.data.splits import TRAIN, Part
 from palate.knowledge.blocks import item_blocks
 from palate.knowledge.clusters import kmeans, nearest, soft_assignment, unit
 from palate.knowledge.profiles import Interview, Seen, Subject, first_events, seen_windows
@@ -61,14 +60,14 @@ class Clusters:
         return soft_assignment(vectors, centres, self.config.top, self.config.temperature)
 
 
-def seen_only(dataset: Dataset, part: Part, cap: int = 30) -> Dataset:
-    """The training events that the leak guard lets be seen: what clusters may be made of."""
+def seen_only(dataset: Dataset, train: npt.NDArray[np.bool_], cap: int = 30) -> Dataset:
+    """The events that the leak guard lets be seen and that are marked as `train`: what clusters may be made of."""
     place = np.zeros(dataset.events.height, dtype=np.int64)
     order = np.argsort(dataset.events["user_num"].to_numpy(), kind="stable")
     offsets = dataset.histories.offsets
     place[order] = np.arange(len(order)) - np.repeat(offsets[:-1], np.diff(offsets))
     n = first_events(dataset, cap)[dataset.events["user_num"].to_numpy()]
-    return dataset.with_events(dataset.events.filter(pl.Series((place < n) & (part == TRAIN))))
+    return dataset.with_events(dataset.events.filter(pl.Series((place < n) & train)))
 
 
 def make_clusters(seen: Dataset, config: CollectiveConfig | None = None) -> Clusters:

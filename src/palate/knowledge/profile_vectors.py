@@ -10,7 +10,7 @@ import polars as pl
 from palate.data.dataset import FloatArray
 from palate.knowledge.profiles import notes
 from palate.knowledge.store import in_schema
-from palate.knowledge.tables import SCHEMA
+from palate.knowledge.tables import SCHEMA, Knowledge
 from palate.llm.encoders import Encoder
 
 
@@ -79,3 +79,15 @@ def _on_axes(side: FloatArray, axes: FloatArray) -> FloatArray:
     if known.any():
         made[known] = (side[known] - side[known].mean(axis=0)) @ axes
     return made
+
+
+def described(knowledge: Knowledge, strong: float = 0.6) -> pl.DataFrame:
+    """What was answered elsewhere of each item, as one note: facts, tags, and the attributes that fit by `strong`."""
+    labels = knowledge.table("label").filter(pl.col("value") >= strong).with_columns(text="name")
+    said = pl.concat([knowledge.table("fact"), knowledge.table("tag"), labels])
+    if said.is_empty():
+        return said
+    together = notes(said)
+    first = said.unique("entity", keep="first", maintain_order=True)
+    texts = [together[entity] for entity in first["entity"].to_list()]
+    return in_schema("fact", first.with_columns(pl.Series("text", texts), name=pl.lit("facts"), value=None))

@@ -16,6 +16,7 @@ RECIPES: dict[str, str] = {
     "annotators": "palate.recipes.annotators:annotators",
     "genre-spectrum": "palate.recipes.genre_spectrum:genre_spectrum",
     "tagllm": "palate.recipes.tagllm:tagllm",
+    "kar": "palate.recipes.kar:kar",
 }
 
 
