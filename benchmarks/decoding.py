@@ -5,8 +5,9 @@
 
 KAR's notes (`palate.knowledge.profiles`) on movielens-small by SmolLM2. *Items*: one half of the films was written
 about before, the other half is timed. *Users*: everybody was written about when `--changed` events were fewer; the
-new notes are timed. `pool`: whose earlier answers drafts come from: none (the request's own text), global, or grouped (items by
-their first category; users by k-means of who watched what). Rates are over all tokens written, prompts' reading included.
+new notes are timed. `pool`: whose earlier answers drafts come from: none (the request's own text), global, or grouped
+(items by their first category; users by k-means of who watched what). Rates are over all tokens written, the reading
+of the prompts included.
 """
 
 from __future__ import annotations
