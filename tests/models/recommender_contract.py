@@ -21,7 +21,7 @@ def dataset_of(histories: list[list[int]], n_items: int) -> Dataset:
     rows = [(f"u{u}", f"i{i}", START + timedelta(minutes=t)) for u, h in enumerate(histories) for t, i in enumerate(h)]
     events = pl.DataFrame(
         rows, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Datetime("us", "UTC")}, orient="row"
-    )
+    ).with_columns(value=pl.lit(None, pl.Float32))
     return Dataset.from_tables(pl.DataFrame({"item_id": [f"i{i}" for i in range(n_items)]}), events)
 
 

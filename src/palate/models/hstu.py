@@ -124,7 +124,7 @@ class Network(SequenceNetwork):
         self.blocks = nn.ModuleList(blocks)
         self.dropout, self.timed = nn.Dropout(config.dropout), config.time_bias
         self.places = nn.Parameter(0.02 * torch.randn(length + 1, d)) if config.places else None
-        self.judge: Any = nn.Linear(d, 1) if config.candidates else None
+        self.judge: Any = nn.Linear(d, 1, bias=False) if config.candidates else None
 
     def hidden(self, tokens: Tensor, times: Tensor) -> Tensor:
         return self._run(tokens, times)[0]
