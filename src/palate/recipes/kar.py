@@ -120,8 +120,8 @@ def _verdict(whole: Judged, suites: dict[str, ControlSuite], names: list[str]) -
         mark = "at or above" if gain >= 100 * PUBLISHED else "below"
         said.append(
             f"Knowledge of {name} {what}: AUC {off.difference.mean:+.4f} [{off.difference.low:+.4f}, "
-            f"{off.difference.high:+.4f}] against none ({gain:+.2f}%, {mark} the published 1%); it survives all controls "
-            f"on {singly} of {len(suites)} backbones."
+            f"{off.difference.high:+.4f}] against none ({gain:+.2f}%, {mark} the published 1%); it survives all "
+            f"controls on {singly} of {len(suites)} backbones."
         )
     raw = next(c for c in whole.contrasts if (c.arm, c.against) == (RAW, OFF))
     gain = 100 * raw.difference.mean / whole.figures[OFF].mean
