@@ -58,6 +58,6 @@ def factors(
         dataset = run.project.dataset
         most = (-dataset.item_counts).argsort(kind="stable")[:examples].tolist()
         titles = [str(title) for title in dataset.items["title"].gather(most).to_list() if title]
-        found = propose_factors(run.llm("factors"), scenario, titles, thing, n)
+        found = propose_factors(run.asking("factors"), scenario, titles, thing, n)
     save_factors(found, out)
     say({"file": str(out), **{factor.name: factor.words for factor in found.factors}}, as_json)
