@@ -5,6 +5,7 @@ nothing: each (backbone, arm, seed) is trained once, its test predictions are ke
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -104,6 +105,8 @@ class KarStudy:
     settings: KarSettings
     predictions: dict[tuple[str, str], dict[int, FloatArray]] = field(default_factory=dict)
     """By backbone and arm, then seed: probabilities of the test rows."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By arm, of training and predicting, whenever that was."""
 
     @cached_property
     def samples(self) -> Samples:
@@ -191,13 +194,14 @@ class KarStudy:
 
     def _judged(self, backbone: str, arm: Arm, seed: int) -> FloatArray:
         config = RankerConfig(seed=seed, epochs=self.settings.epochs, threads=1)
-        path = self.study.workspace / "predictions" / f"{backbone}-{seed}-{self._key(backbone, arm, config)}.npy"
-        if path.is_file():
-            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
-        ranker = self._ranker(backbone, arm, config)
-        found = ranker.fit(self.features, self.samples.train, self.samples.validation).predict(self.samples.test)
-        _save(found, path)
-        return found
+        path = self.study.workspace / "predictions" / f"{backbone}-{seed}-{self._key(backbone, arm, config)}.npz"
+        if not path.is_file():
+            begun, ranker = time.perf_counter(), self._ranker(backbone, arm, config)
+            ranker.fit(self.features, self.samples.train, self.samples.validation)
+            _save(path, ranker.predict(self.samples.test), time.perf_counter() - begun)
+        with np.load(path, allow_pickle=False) as kept:
+            self.seconds[arm.name] = self.seconds.get(arm.name, 0.0) + float(kept["seconds"])
+            return np.asarray(kept["probabilities"], dtype=np.float32)
 
     def _ranker(self, backbone: str, arm: Arm, config: RankerConfig) -> Ranker:
         if arm.user is None and arm.item is None:
@@ -250,10 +254,10 @@ def _cut(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
     return part
 
 
-def _save(found: FloatArray, path: Path) -> None:
+def _save(path: Path, found: FloatArray, seconds: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npy")
-    np.save(temporary, found)
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, probabilities=found, seconds=np.array(seconds))
     temporary.replace(path)
 
 

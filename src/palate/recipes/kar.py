@@ -83,7 +83,7 @@ def _means(work: KarStudy, whole: Judged, suites: dict[str, ControlSuite]) -> Re
         row["relative gain %"] = 100 * (figure.mean / base - 1)
         found = next(iter(suites.values()))
         row |= {"tokens": found.tokens[name], "LLM seconds": found.asked_seconds[name]}
-        rows.append(row | {"training seconds": sum(suite.seconds[name] for suite in suites.values())})
+        rows.append(row | {"training seconds": work.seconds[name]})
     return ReportTable(f"Mean of {len(suites)} backbones", rows, "test; intervals over users, backbones and seeds")
 
 
