@@ -1,57 +1,178 @@
-"""SASRec against popularity, Markov, item-kNN, EASE and RecBole's SASRec, on three public sets.
+"""SASRec and HSTU against popularity, Markov, item-kNN, EASE and RecBole's SASRec, under two protocols side by side.
 
-    python benchmarks/sequence_models.py [--sets movielens-100k ...] [--recbole EXPORT]
+    python benchmarks/sequence_models.py [--sets movielens-100k ...] [--models sasrec hstu ...] [--seeds 0 1 2]
+    python benchmarks/sequence_models.py --tables           # from what has been run, nothing is fitted
 
-Parameters are chosen on validation only; the test part is ranked once, by the chosen ones. Prints a Markdown
-table for each set and writes everything, with what was tried, to benchmarks/results/sequence_models-SET.json.
+`published` is that of the HSTU paper's table: each user's last event is the test, all others are trained on, no
+validation, a fixed number of epochs, every item ranked but those of the history. `honest` keeps a validation part that
+chooses the epoch (and the parameters of the counting models): the source's own split, else global time, and
+each user's last but one event where times are only places. The counting models have the same parameters under both.
 
-Beside RecBole: `--export-recbole EXPORT` writes the same training events and queries for it and stops;
-`recbole/setup.sh` and `recbole/train.py` do the rest (see docs/models.md); `--recbole EXPORT` then judges its rankings.
+Runs set by set, model by model, seed by seed; what has been run is not run again. Each set's figures are kept in
+benchmarks/results/sequence_models-SET.json, its rankings beside them (not in git), from which the paired intervals are.
+
+RecBole: `--export-recbole EXPORT` writes the honest protocol's training events and queries for it and stops;
+`recbole/setup.sh` and `recbole/train.py` do the rest (see docs/models.md); `--recbole EXPORT` then takes its rankings.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
+import time
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data_sets import load
 
-from palate.data.readers import read_dataset
-from palate.data.splits import Split, split_global_time, split_leave_last_one_out
-from palate.experiments.compare import Choice, choose_on_validation, compare
+from palate.data.dataset import Dataset
+from palate.data.splits import TEST, Holdout, Split, has_clock, split_in_time, split_leave_last_one_out
+from palate.evaluation.bootstrap import bootstrap_mean, paired_difference
+from palate.evaluation.ranking import ndcg, recall
+from palate.experiments.compare import choose_on_validation, rank
+from palate.models.registry import make
 
 HERE = Path(__file__).resolve().parent
-SETS = ("movielens-100k", "movielens-small", "amazon-toys")
-LENGTH = 50  # events of a history that both implementations of SASRec read
-EPOCHS, PATIENCE = 24, 3  # of both implementations
+RESULTS = HERE / "results"
+SETS = ("amazon-industrial", "movielens-100k", "movielens-small", "grocery", "amazon-toys")  # the quickest first
+PROTOCOLS = ("honest", "published")
+FIXED_EPOCHS = 30  # of the published protocol, for all sets and models
+LENGTH = 50  # events of a history that RecBole reads
 
-Grid = list[dict[str, Any]]
+Params = dict[str, Any]
 
 
-def grid(**values: list[Any]) -> Grid:
+def grid(**values: list[Any]) -> list[Params]:
     return [dict(zip(values, row, strict=True)) for row in product(*values.values())]
 
 
-GRIDS: dict[str, Grid] = {
+COUNTING: dict[str, list[Params]] = {
     "popularity": grid(half_life=[None, 30, 365]),
     "markov": [{}, {"window": 3}, {"window": 3, "recent": 5, "decay": 0.7}, {"window": 3, "recent": 10, "decay": 0.8}],
-    "item-knn": grid(neighbours=[50, 200], shrinkage=[10, 100], recent=[None, 5, 20]),
+    "item-knn": grid(neighbours=[50, 200], shrinkage=[10, 100], recent=[None, 5]),
     "ease": grid(ridge=[200, 1000], recent=[None, 5]),
-    "sasrec": grid(epochs=[EPOCHS], patience=[PATIENCE], length=[LENGTH]),
 }
-# The models of the textbook, whatever validation says of their variants.
-PLAIN: dict[str, dict[str, Any]] = {"markov": {}, "ease": {"ridge": 200}}
+# label -> registered model and what differs from its defaults
+NEURAL: dict[str, tuple[str, Params]] = {
+    "sasrec": ("sasrec", {}),
+    "hstu": ("hstu", {"time_bias": True}),
+    "hstu, no clock": ("hstu", {"time_bias": False}),
+    "gru4rec": ("gru4rec", {}),
+}
+RECBOLE = "RecBole SASRec"
 
 
-def load_split(data: Path, name: str) -> Split:
-    """Global time with rolling next items; leave-last-one-out where the times are only an index per user."""
-    dataset = read_dataset(data / name / "items.parquet", data / name / "interactions.parquet")
-    return split_leave_last_one_out(dataset) if name == "amazon-toys" else split_global_time(dataset)
+def split_of(dataset: Dataset, protocol: str) -> Split:
+    if protocol == "honest":
+        return split_in_time(dataset)
+    split = split_leave_last_one_out(dataset)
+    train = dataset.with_events(dataset.events.filter(split.part != TEST))
+    return Split(train, Holdout([], []), split.test, "each user's last event, no validation", split.part)
+
+
+class Store:
+    """What has been run of one set: figures in one JSON, rankings as arrays beside it."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.path, self.folder = folder / f"sequence_models-{name}.json", folder / "rankings" / name
+        self.facts: dict[str, Any] = {"set": name, "protocols": {}, "chosen": {}, "runs": {}}
+        if self.path.exists():
+            self.facts = json.loads(self.path.read_text())
+
+    def done(self, run: str) -> bool:
+        return run in self.facts["runs"] and self._file(run).exists()
+
+    def top(self, run: str) -> np.ndarray:
+        return np.load(self._file(run))
+
+    def keep(self, run: str, top: np.ndarray, figures: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        np.save(self._file(run), top.astype(np.int32))
+        self.facts["runs"][run] = figures
+        self.write()
+
+    def write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self.facts, indent=1) + "\n")
+
+    def _file(self, run: str) -> Path:
+        return self.folder / (run.replace("/", "--").replace(" ", "_") + ".npy")
+
+
+def run_counting(name: str, split: Split, protocol: str, dataset: Dataset, store: Store) -> None:
+    """Choose on the honest protocol's validation, once; then fit under this one."""
+    if name not in store.facts["chosen"]:
+        honest = split if protocol == "honest" else split_of(dataset, "honest")
+        choice = choose_on_validation(name, COUNTING[name], honest)
+        store.facts["chosen"][name] = {"params": choice.params, "tried": choice.tried}
+    params = store.facts["chosen"][name]["params"]
+    _fit_and_keep(f"{protocol}/{name}/0", name, params, split, store)
+
+
+def run_neural(label: str, seed: int, split: Split, protocol: str, threads: int, store: Store) -> None:
+    name, params = NEURAL[label]
+    params = {**params, "seed": seed, "threads": threads}
+    if protocol == "published":
+        params |= {"epochs": FIXED_EPOCHS}
+    _fit_and_keep(f"{protocol}/{label}/{seed}", name, params, split, store)
+
+
+def _fit_and_keep(run: str, name: str, params: Params, split: Split, store: Store) -> None:
+    model: Any = make(name, params)
+    wall, cpu = time.perf_counter(), time.process_time()
+    model.fit(split.train, None, split.validation)
+    figures = {
+        "params": params,
+        "fit_seconds": time.perf_counter() - wall,
+        "fit_cpu_seconds": time.process_time() - cpu,
+    }
+    curve = getattr(model, "curve", None)
+    if curve and split.validation.queries:
+        figures |= {"validation": curve, "best_epoch": int(np.argmax(curve)) + 1}
+    top = rank(model, split.test, 10)
+    figures |= {m: float(np.nanmean(f(top, split.test.targets, 10))) for m, f in _METRICS.items()}
+    store.keep(run, top, figures)
+    print(run, {m: round(figures[m], 4) for m in _METRICS}, f"{figures['fit_seconds']:.0f} s", flush=True)
+
+
+_METRICS = {"NDCG@10": ndcg, "HR@10": recall}  # one target a query: recall is the hit rate
+
+
+def table(protocol: str, split: Split, store: Store) -> list[dict[str, Any]]:
+    """A row for each model: means over seeds, intervals over users, the difference to the best counting model."""
+    users, targets = [query.user_id for query in split.test.queries], split.test.targets
+    values: dict[str, dict[str, np.ndarray]] = {}
+    for label in [*COUNTING, *NEURAL, RECBOLE]:
+        runs = [run for run in store.facts["runs"] if run.startswith(f"{protocol}/{label}/") and store.done(run)]
+        if runs:
+            tops = [store.top(run) for run in runs]
+            values[label] = {m: np.stack([f(top, targets, 10) for top in tops]) for m, f in _METRICS.items()}
+    counting = [label for label in values if label in COUNTING]
+    best = max(counting, key=lambda label: values[label]["NDCG@10"].mean(), default=None)
+    rows = []
+    for label, own in values.items():
+        row: dict[str, Any] = {"model": label, "seeds": len(own["NDCG@10"])}
+        for metric, by_seed in own.items():
+            interval = bootstrap_mean(by_seed.mean(0), users)
+            row[metric] = [interval.mean, interval.low, interval.high]
+            row[f"{metric} by seed"] = by_seed.mean(1).tolist()
+        if best is not None and label != best:
+            against = paired_difference(own["NDCG@10"].mean(0), values[best]["NDCG@10"].mean(0), users)
+            row |= {"against": best, "difference": [against.mean, against.low, against.high]}
+        rows.append(row)
+    return sorted(rows, key=lambda row: -row["NDCG@10"][0])
+
+
+def markdown(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| model | seeds | NDCG@10 | HR@10 | NDCG@10 against the best counting model |"
+    yield "|---|---|---|---|---|"
+    for row in rows:
+        ndcg_, hit = ("{:.4f} [{:.4f}, {:.4f}]".format(*row[metric]) for metric in _METRICS)
+        against = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row["difference"]) if "difference" in row else ""
+        yield f"| {row['model']} | {row['seeds']} | {ndcg_} | {hit} | {against} |"
 
 
 def export_recbole(split: Split, folder: Path) -> None:
@@ -82,54 +203,57 @@ def _write_inter(folder: Path, part: str, rows: list[tuple[str, Any, Any]]) -> N
     (folder / f"{folder.name}.{part}.inter").write_text("\n".join([header, *lines]) + "\n")
 
 
-def choose(split: Split, sasrec: Grid, threads: int) -> dict[str, Choice]:
-    """The best of each grid, on validation, and the textbook's models beside them."""
-    grids = {**GRIDS, "sasrec": [{**params, "threads": threads} for params in sasrec]}
-    choices = {model: choose_on_validation(model, configs, split) for model, configs in grids.items()}
-    plain = {f"{model} (plain)": choose_on_validation(model, [params], split) for model, params in PLAIN.items()}
-    return {**choices, **plain}
+def take_recbole(folder: Path, split: Split, store: Store) -> None:
+    if not (folder / "test_top.npy").exists() or store.done(f"honest/{RECBOLE}/2020"):
+        return
+    top, figures = np.load(folder / "test_top.npy")[:, :10], json.loads((folder / "recbole.json").read_text())
+    figures |= {m: float(np.nanmean(f(top, split.test.targets, 10))) for m, f in _METRICS.items()}
+    store.keep(f"honest/{RECBOLE}/2020", top, figures)
 
 
-def judge(name: str, split: Split, choices: dict[str, Choice], recbole: Path | None) -> dict[str, Any]:
-    """Rank the test queries once and print the table."""
-    for label, choice in choices.items():
-        choice.model.name = label
-    rankings, facts = {}, None
-    if recbole is not None and (recbole / name / "test_top.npy").exists():
-        rankings["RecBole SASRec"] = np.load(recbole / name / "test_top.npy").astype(np.int64)
-        facts = json.loads((recbole / name / "recbole.json").read_text())
-    fitted = {label: choice.fit_seconds for label, choice in choices.items()}
-    models = [choice.model for choice in choices.values()]
-    comparison = compare(models, split, fitted=fitted, rankings=rankings)
-    print(f"\n### {name}: {comparison.split}; {comparison.n_queries} queries of {comparison.n_users} users\n")
-    print(comparison.table(), flush=True)
-    for model, choice in choices.items():
-        print(f"- {model}: {choice.params}", flush=True)
-    tried = {model: choice.tried for model, choice in choices.items()}
-    chosen = {model: choice.params for model, choice in choices.items()}
-    return {"set": name, **comparison.as_dict(), "chosen": chosen, "tried": tried, "recbole": facts}
+def run_set(name: str, args: argparse.Namespace) -> None:
+    dataset, store = load(name), Store(name, args.out)
+    labels = [label for label in NEURAL if label != "hstu" or has_clock(dataset)]
+    for protocol in args.protocols:
+        split = split_of(dataset, protocol)
+        if args.export_recbole is not None:
+            export_recbole(split, args.export_recbole / name)
+            continue
+        if args.recbole is not None and protocol == "honest":
+            take_recbole(args.recbole / name, split, store)
+        chosen = [] if args.tables else args.models or [*COUNTING, *labels]
+        for label in chosen:
+            for seed in args.seeds if label in NEURAL else [0]:
+                if store.done(f"{protocol}/{label}/{seed}") or (label == "hstu" and label not in labels):
+                    continue
+                if label in COUNTING:
+                    run_counting(label, split, protocol, dataset, store)
+                else:
+                    run_neural(label, seed, split, protocol, args.threads, store)
+        rows = table(protocol, split, store)
+        if rows:
+            facts = {"split": split.name, "queries": len(split.test.queries), "table": rows}
+            store.facts["protocols"][protocol] = facts
+            store.write()
+            print(f"\n### {name}, {protocol}: {split.name}; {facts['queries']} queries\n", *markdown(rows), sep="\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS)
+    parser.add_argument("--models", nargs="+", choices=[*COUNTING, *NEURAL])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--tables", action="store_true", help="fit nothing")
     parser.add_argument("--export-recbole", type=Path)
     parser.add_argument("--recbole", type=Path)
-    parser.add_argument("--sasrec", type=json.loads, help="configurations instead of the grid, a JSON list")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
+    if args.export_recbole is not None:
+        args.protocols = ["honest"]
     for name in args.sets:
-        split = load_split(args.data, name)
-        if args.export_recbole is not None:
-            export_recbole(split, args.export_recbole / name)
-            continue
-        choices = choose(split, args.sasrec or GRIDS["sasrec"], args.threads)
-        result = judge(name, split, choices, args.recbole)
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / f"sequence_models-{name}.json").write_text(json.dumps(result, indent=1))
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+        run_set(name, args)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from palate.cli import (
     route,
     serving,
     tags,
+    train,
 )
 from palate.errors import PalateError
 
@@ -48,6 +49,7 @@ for group in (
     tags,
     knowledge,
     interests,
+    train,
     models,
     recipes,
     serving,

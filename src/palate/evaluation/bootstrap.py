@@ -43,7 +43,7 @@ def bootstrap_mean(
         InputError: `groups` and `values` differ in length.
     """
     data = np.asarray(values, dtype=np.float64)
-    codes = np.arange(len(data)) if groups is None else _codes(groups)
+    codes = np.arange(len(data)) if groups is None else group_codes(groups)
     if len(codes) != len(data):
         raise InputError("Values and groups differ in length", got=f"{len(data)} values, {len(codes)} groups")
     known = ~np.isnan(data)
@@ -77,7 +77,7 @@ def paired_difference(
     return bootstrap_mean(difference, groups, n_resamples, seed, level)
 
 
-def _codes(groups: Groups) -> npt.NDArray[np.int64]:
+def group_codes(groups: Groups) -> npt.NDArray[np.int64]:
     """A dense number per group; `None` (nobody known) is a group of its own each time."""
     numbers: dict[object, int] = {}
     listed = groups.tolist() if isinstance(groups, np.ndarray) else groups

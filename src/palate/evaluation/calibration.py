@@ -33,7 +33,9 @@ class Platt:
     intercept: float
 
     def __call__(self, probability: npt.ArrayLike) -> Array:
-        return np.asarray(1 / (1 + np.exp(-(self.slope * _logit(probability) + self.intercept))))
+        from scipy.special import expit
+
+        return np.asarray(expit(self.slope * _logit(probability) + self.intercept))
 
 
 @dataclass(frozen=True)
@@ -188,10 +190,12 @@ def calibrate(
 
 def _newton(design: Array, target: Array, offset: Array | float = 0.0) -> Array:
     """Weights of a logistic regression on soft targets, a little ridge so that it always has an answer."""
+    from scipy.special import expit
+
     weights = np.zeros(design.shape[1])
     ridge = 1e-6 * np.eye(design.shape[1])
     for _ in range(50):
-        share = 1 / (1 + np.exp(-(design @ weights + offset)))
+        share = expit(design @ weights + offset)
         gradient = design.T @ (share - target) + ridge @ weights
         step = np.linalg.solve(design.T @ (design * (share * (1 - share))[:, None]) + ridge, gradient)
         weights = weights - step * min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))

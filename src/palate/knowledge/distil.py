@@ -141,6 +141,7 @@ def _rows(values: Matrix, item_ids: Sequence[str], names: Sequence[str], teacher
 def _fit_all(vectors: FloatArray, targets: Matrix, c: float) -> tuple[Matrix, Matrix]:
     """All attributes at once: Σ asked (log(1 + e^z) - p z) + |weights|² / 2c, by L-BFGS. Attributes do not interact."""
     from scipy.optimize import minimize
+    from scipy.special import expit
 
     asked = ~np.isnan(targets)
     p, x = np.where(asked, targets, 0.0), vectors.astype(np.float64)
@@ -149,7 +150,7 @@ def _fit_all(vectors: FloatArray, targets: Matrix, c: float) -> tuple[Matrix, Ma
     def loss(flat: Matrix) -> tuple[float, Matrix]:
         weights, bias = flat[:-n_attributes].reshape(n_attributes, width), flat[-n_attributes:]
         z = x @ weights.T + bias
-        error = np.where(asked, 1 / (1 + np.exp(-z)) - p, 0.0)
+        error = np.where(asked, expit(z) - p, 0.0)
         value = np.where(asked, np.logaddexp(0, z) - p * z, 0.0).sum() + (weights**2).sum() / (2 * c)
         return float(value), np.concatenate([(error.T @ x + weights / c).ravel(), error.sum(axis=0)])
 

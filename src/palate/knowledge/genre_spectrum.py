@@ -80,10 +80,12 @@ class GenreSpectrum:
         return self._forward(vectors)[2]
 
     def _forward(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        from scipy.special import expit
+
         w1, b1, w2, b2, w3, b3 = self.layers
         hidden = np.maximum(x @ w1 + b1, 0)
         spectrum = np.tanh(hidden @ w2 + b2)
-        return hidden, spectrum, np.asarray(1 / (1 + np.exp(-(spectrum @ w3 + b3))), dtype=np.float32)
+        return hidden, spectrum, np.asarray(expit(spectrum @ w3 + b3), dtype=np.float32)
 
     def _gradients(self, x: FloatArray, y: FloatArray) -> Layers:
         """Of the cross-entropy, summed over genres and averaged over items."""

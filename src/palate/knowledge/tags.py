@@ -172,6 +172,8 @@ class _Work:
         values = self.handbook.values
         home = {value: d.name for section in self.handbook.sections for d in section.dimensions for value in d.values}
         near = nearest_values(list(self.texts.values()), values, self.encoder, _CANDIDATES)
+        from scipy.special import expit
+
         asked = [(num, value) for num, found in zip(self.texts, near, strict=True) for value, _ in found]
         used = sorted({value for _, value in asked})
         empty = self._yes([fits_request(_NOTHING, "", home[value], value) for value in used])
@@ -182,7 +184,7 @@ class _Work:
         for at in np.argsort(-np.nan_to_num(surplus, nan=-np.inf), kind="stable").tolist():
             num, value = asked[at]
             if not np.isnan(surplus[at]) and len(self.said[num]) < self.n:
-                confidence = float(1 / (1 + np.exp(-surplus[at])))
+                confidence = float(expit(surplus[at]))
                 self._keep(num, requests[at], home[value], value, None, confidence, None, 1)
 
     def _yes(self, requests: list[Request]) -> FloatArray:

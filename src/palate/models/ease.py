@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +15,7 @@ from palate.data.splits import Holdout
 from palate.errors import PalateError
 from palate.knowledge.tables import Knowledge
 from palate.models.history_matrix import event_matrix, query_matrix
+from palate.models.search_space import Between, SearchSpace
 
 CHUNK = 1024  # rows handled at a time: bounds the memory
 
@@ -23,6 +24,7 @@ class EaseConfig(BaseModel):
     """Of `Ease`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    search: ClassVar[SearchSpace] = {"ridge": Between(20.0, 5000.0, log=True), "recent": (None, 3, 5, 10, 20)}
 
     ridge: float = Field(default=200.0, gt=0, description="λ on the item Gram matrix (paper: 200 to 1000)")
     recent: int | None = Field(default=None, ge=1, description="newest events of a history that are read; None: all")

@@ -4,7 +4,7 @@ Dacrema et al. 2019, arXiv 1907.06902, section 3.2)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +16,7 @@ from palate.data.splits import Holdout
 from palate.errors import PalateError
 from palate.knowledge.tables import Knowledge
 from palate.models.history_matrix import event_matrix, query_matrix
+from palate.models.search_space import Between, SearchSpace
 
 CHUNK = 1024  # items compared at a time: bounds the memory
 
@@ -24,6 +25,11 @@ class ItemKnnConfig(BaseModel):
     """Of `ItemKnn`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    search: ClassVar[SearchSpace] = {
+        "neighbours": (20, 50, 100, 200, 500),
+        "shrinkage": Between(1.0, 200.0, log=True),
+        "recent": (None, 3, 5, 10, 20),
+    }
 
     neighbours: int = Field(default=100, ge=1, description="most similar items kept for each item")
     shrinkage: float = Field(default=10.0, ge=0, description="added to the product of the norms: doubts rare pairs")

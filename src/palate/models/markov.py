@@ -6,7 +6,7 @@ On several public sets plain counts beat published neural results, so they are a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,12 +17,19 @@ from palate.data.query import Query
 from palate.data.splits import Holdout
 from palate.errors import PalateError
 from palate.knowledge.tables import Knowledge
+from palate.models.search_space import Between, SearchSpace
 
 
 class MarkovConfig(BaseModel):
     """Of `Markov`. The defaults are the plain chain: one step, the last item only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    search: ClassVar[SearchSpace] = {
+        "window": Between(1, 5),
+        "recent": (1, 2, 3, 5, 10),
+        "decay": Between(0.3, 1.0),
+        "prior": Between(0.1, 20.0, log=True),
+    }
 
     window: int = Field(default=1, ge=1, description="events ahead that count as next, the k-th with weight 1/k")
     recent: int = Field(default=1, ge=1, description="newest events that vote, each with `decay` of the next newer")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,12 +13,14 @@ from palate.data.query import Query
 from palate.data.splits import Holdout
 from palate.errors import PalateError
 from palate.knowledge.tables import Knowledge
+from palate.models.search_space import SearchSpace
 
 
 class PopularityConfig(BaseModel):
     """Of `Popularity`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    search: ClassVar[SearchSpace] = {"half_life": (None, 1.0, 7.0, 30.0, 90.0, 365.0)}
 
     half_life: float | None = Field(
         default=None, gt=0, description="days after which an event counts half, from the newest one; None: all alike"

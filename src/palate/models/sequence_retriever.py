@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -19,18 +21,21 @@ from palate.data.dataset import Dataset, FloatArray, IntArray
 from palate.data.event_log import EventLog
 from palate.data.query import Query
 from palate.data.splits import Holdout
-from palate.errors import PalateError
+from palate.errors import InputError, PalateError
 from palate.knowledge.tables import Knowledge
 from palate.models.checkpoint import Checkpoint, State
+from palate.models.item_side import ItemSide, ItemTable, ItemVectors, Sides, side_maker
 from palate.models.judging import mean_ndcg, thinned
+from palate.models.novelty import novel_events
 from palate.models.sequence_encoder import BATCH, times_of, tokens_of
-from palate.models.softmax import CatalogueLoss, LossConfig, fill_unseen
+from palate.models.softmax import CatalogueLoss, LossConfig
 from palate.models.trainer import Progress, Trainer
 from palate.models.weights import load_weights, tensors_of
 from palate.models.windows import IGNORED, Flags, Windows
 
 Counts = npt.NDArray[np.int64]
 Loss = Callable[..., Tensor]
+CELLS = 2_000_000  # of one attention of queries encoded together: bounds the memory
 
 
 class SequenceConfig(LossConfig):
@@ -39,36 +44,21 @@ class SequenceConfig(LossConfig):
     dimensions: int = Field(default=64, ge=2, description="of item vectors and hidden states")
     length: int = Field(default=50, ge=2, description="newest events of a history that are read (SASRec: 50-200)")
     dropout: float = Field(default=0.3, ge=0, lt=1, description="of inputs and hidden states (SASRec: 0.2-0.5)")
+    sides: Sides = Field(default="id", description="an item goes by a learned row, by known vectors, or by both")
+    temperature: float | None = Field(
+        default=None, gt=0, description="scores are cosines over it (HSTU: 0.05); None: inner products"
+    )
+    novel_by: str | None = Field(
+        default=None, description="column of items; only events that bring a person a new value of it are predicted"
+    )
     batch_targets: int = Field(default=512, ge=1, description="events predicted in one step, roughly")
     validation_queries: int = Field(default=2000, ge=1, description="most queries that judge an epoch, evenly picked")
 
 
-class ItemTable(nn.Module):
-    """The plain item side: a learned vector for each item, then one for padding and one for the beginning.
-
-    Another item side (vectors of texts, both gated) has the same attributes and methods and can stand in its place.
-    """
-
-    def __init__(self, n_items: int, dimensions: int) -> None:
-        super().__init__()
-        self.n_items, self.dimensions = n_items, dimensions
-        self.rows = nn.Embedding(n_items + 2, dimensions)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Vectors of tokens or of item numbers, any shape [...] to [..., d]."""
-        return self.rows(tokens)  # type: ignore[no-any-return]
-
-    def table(self) -> Tensor:
-        """The vectors of all items, [n_items, d]."""
-        return self.rows.weight[: self.n_items]
-
-    def fill_unseen(self, counts: Counts) -> None:
-        """Called before items are ranked: `counts` [n_items] says how often each was met in training."""
-        fill_unseen(self.rows, counts)
-
-
 class SequenceNetwork(nn.Module):
     """Base of the networks: `items` first, `hidden` by the subclass."""
+
+    unit = False  # whether states and item vectors are of unit length
 
     def __init__(self, items: nn.Module) -> None:
         super().__init__()
@@ -82,18 +72,21 @@ class SequenceNetwork(nn.Module):
         raise NotImplementedError
 
     def targets(self, vectors: Tensor) -> Tensor:
-        """Item vectors [..., d] as states are multiplied with them; the vectors themselves unless overridden."""
-        return vectors
+        """Item vectors [..., d] as states are multiplied with them."""
+        return self.pointing(vectors)
+
+    def pointing(self, states: Tensor) -> Tensor:
+        """States [..., d] as they are multiplied with item vectors."""
+        return F.normalize(states, dim=-1) if self.unit else states
 
     def forward(self, tokens: Tensor, times: Tensor) -> Tensor:
         """[b, t] and [b, t + 1] to the state at each last event, [b, d]."""
         ends = (tokens != self.items.n_items).sum(1) - 1
         states = self.hidden(tokens, times)
-        return states.gather(1, ends[:, None, None].expand(-1, 1, self.items.dimensions))[:, 0]
+        return self.pointing(states.gather(1, ends[:, None, None].expand(-1, 1, self.items.dimensions))[:, 0])
 
 
 C = TypeVar("C", bound=SequenceConfig)
-ItemSide = Callable[[int, int], nn.Module]  # (n_items, dimensions) to what `ItemTable` is
 
 
 class SequenceRetriever(Generic[C]):
@@ -134,10 +127,12 @@ class SequenceRetriever(Generic[C]):
     def loss(self, network: SequenceNetwork, counts: Counts) -> Loss:
         """The loss of one `SequenceBatch`."""
         catalogue = CatalogueLoss(lambda numbers: network.targets(network.items(numbers)), counts, self.config)
+        catalogue.to(self.config.device)
+        heat = self.config.temperature or 1.0
 
         def mean(tokens: Tensor, times: Tensor, targets: Tensor) -> Tensor:
             kept = targets != IGNORED
-            return catalogue(network.hidden(tokens, times)[kept], targets[kept])
+            return catalogue(network.pointing(network.hidden(tokens, times)[kept]) / heat, targets[kept])
 
         return mean
 
@@ -149,9 +144,10 @@ class SequenceRetriever(Generic[C]):
         Of an `EventLog` no more is held in memory than a batch and the edges of an epoch's windows.
         """
         config, counts = self.config, dataset.item_counts
+        flags = self._known(dataset, knowledge)
         network = self._made(dataset.n_items)
         held = thinned(validation, config.validation_queries)
-        labels = None if self.labels is None else _packed(self.labels, dataset)
+        labels = None if flags is None else _packed(flags, dataset)
 
         def judged() -> float:
             self._vectors = None
@@ -165,7 +161,7 @@ class SequenceRetriever(Generic[C]):
             self.loss(network, counts),
             None if held is None else judged,
             config,
-            "" if self.checkpoint is None else _key(self.name, config, dataset, held, labels),
+            "" if self.checkpoint is None else _key(self.name, config, dataset, held, labels, network.items),
             self.checkpoint,
             self.on_progress,
             size=lambda batch: int((batch[-1] != IGNORED).sum()),
@@ -188,15 +184,16 @@ class SequenceRetriever(Generic[C]):
         return self._vectors
 
     def encode(self, queries: Sequence[Query]) -> FloatArray:
-        network, parts = self._fitted(), []
+        network = self._fitted()
         device = next(network.parameters()).device
-        for start in range(0, max(len(queries), 1), BATCH):
-            batch = queries[start : start + BATCH]
+        vectors = np.zeros((len(queries), self.config.dimensions), dtype=np.float32)
+        for rows in _alike([min(len(query.history) + 1, self.config.length) for query in queries]):
+            batch = [queries[row] for row in rows]
             tokens = torch.from_numpy(tokens_of(batch, self.config.length, network.items.n_items))
             times = torch.from_numpy(times_of(batch, self.config.length))
             with torch.inference_mode():
-                parts.append(network(tokens.to(device), times.to(device)).cpu().numpy())
-        return np.concatenate(parts)
+                vectors[rows] = network(tokens.to(device), times.to(device)).cpu().numpy()
+        return vectors
 
     def state(self) -> State:
         """The fitted weights; `from_state` with the same configuration takes them up again."""
@@ -208,6 +205,8 @@ class SequenceRetriever(Generic[C]):
     def from_state(cls, state: State, items: ItemSide | None = None) -> Self:
         """The model of `state()`, ready to score; `items` as it was given to the constructor."""
         model = cls(cls.config_kind.model_validate(state.facts["config"]), items=items)
+        if model.config.sides != "id":
+            model.items = partial(ItemVectors, sides=model.config.sides, vectors=state.arrays["items.vectors"])
         network = model._made(state.facts["n_items"])
         load_weights(network, tensors_of(state), model.name)
         network.eval()
@@ -244,16 +243,40 @@ class SequenceRetriever(Generic[C]):
         finally:
             partial.unlink(missing_ok=True)
 
+    def _known(self, dataset: Dataset | EventLog, knowledge: Knowledge | None) -> Flags | None:
+        """Set the item side; which events are predicted."""
+        config = self.config
+        if isinstance(dataset, EventLog):
+            if config.sides != "id" or config.novel_by is not None:
+                raise InputError("A log of numbers knows no items' columns", allowed="sides: id, no novel_by")
+            return self.labels
+        if config.sides != "id":
+            self.items = side_maker(config.sides, dataset, knowledge)
+        if self.labels is None and config.novel_by is not None:
+            return novel_events(dataset, config.novel_by)
+        return self.labels
+
     def _made(self, n_items: int) -> SequenceNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             self._network = self.network(self.items(n_items, self.config.dimensions))
+            self._network.unit = self.config.temperature is not None
         return self._network
 
     def _fitted(self) -> SequenceNetwork:
         if self._network is None:
             raise PalateError("The model has not been fitted", where=self.name, hint="call fit first")
         return self._network
+
+
+def _alike(sizes: Sequence[int]) -> Iterator[IntArray]:
+    """Numbers of sequences of like size, so many at a time that attention over them fits into `CELLS`."""
+    order, start = np.argsort(sizes, kind="stable").astype(np.int32), 0
+    while start < len(order):
+        rows = order[start : start + BATCH]
+        rows = rows[: max(1, CELLS // sizes[rows[-1]] ** 2)]
+        start += len(rows)
+        yield rows
 
 
 def _packed(labels: Flags, dataset: Dataset | EventLog) -> Flags:
@@ -264,11 +287,16 @@ def _packed(labels: Flags, dataset: Dataset | EventLog) -> Flags:
 
 
 def _key(
-    name: str, config: SequenceConfig, dataset: Dataset | EventLog, held: Holdout | None, labels: Flags | None
+    name: str,
+    config: SequenceConfig,
+    dataset: Dataset | EventLog,
+    held: Holdout | None,
+    labels: Flags | None,
+    items: nn.Module,
 ) -> str:
     digest = hashlib.sha256((f"{name} {json.dumps(config.learned())}").encode())
     histories = dataset.histories
-    chosen = [] if labels is None else [labels]
+    chosen = [*([] if labels is None else [labels]), *(buffer.numpy() for buffer in items.buffers())]
     for array in (histories.offsets, histories.items, histories.times, *chosen, *(held.targets if held else [])):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

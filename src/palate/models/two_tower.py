@@ -7,10 +7,11 @@ knows no order: the exploitation baseline beside the sequence model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -20,8 +21,9 @@ from palate.data.splits import Holdout
 from palate.errors import PalateError
 from palate.knowledge.tables import Knowledge
 from palate.models.dropout import Dropout
+from palate.models.item_side import ItemSide, ItemTable, Sides, side_maker
 from palate.models.judging import mean_ndcg, thinned
-from palate.models.softmax import CatalogueLoss, LossConfig, fill_unseen
+from palate.models.softmax import CatalogueLoss, LossConfig
 from palate.models.trainer import Batch, Progress, Trainer
 
 
@@ -32,24 +34,27 @@ class TwoTowerConfig(LossConfig):
     recent: int = Field(default=50, ge=1, description="newest events of a history that are read")
     batch: int = Field(default=512, ge=1, description="events predicted in one step")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="of the mean of a history")
+    sides: Sides = Field(default="id", description="an item goes by a learned row, by known vectors, or by both")
     validation_queries: int = Field(default=2000, ge=1, description="most queries that judge an epoch, evenly picked")
 
 
 class Towers(nn.Module):
     """Histories, packed with offsets as `EmbeddingBag` reads them, to the vectors of people."""
 
-    def __init__(self, n_items: int, config: TwoTowerConfig) -> None:
+    def __init__(self, n_items: int, config: TwoTowerConfig, side: ItemSide = ItemTable) -> None:
         super().__init__()
         d = config.dimensions
-        self.met = nn.EmbeddingBag(n_items, d, mode="mean")
-        self.table = nn.Embedding(n_items, d)
+        self.met: Any = side(n_items, d)
+        self.items: Any = side(n_items, d)
         self.person = nn.Sequential(Dropout(config.dropout), nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
-        for rows in (self.met, self.table):
+        tables: list[Any] = [self.met.rows, self.items.rows]
+        for rows in tables:
             nn.init.normal_(rows.weight, std=0.1)
 
     def forward(self, items: Tensor, offsets: Tensor) -> Tensor:
         """`items` of all histories in a row, `offsets` [n] where each begins; [n, d]."""
-        return self.person(self.met(items, offsets))  # type: ignore[no-any-return]
+        means = F.embedding_bag(items, self.met.table(), offsets, mode="mean")
+        return self.person(means)  # type: ignore[no-any-return]
 
 
 class TwoTower:
@@ -68,14 +73,15 @@ class TwoTower:
     def fit(self, dataset: Dataset, knowledge: Knowledge | None = None, validation: Holdout | None = None) -> Self:
         """Train. With `validation`, the epoch with the best NDCG@10 over it (seen items masked) is kept."""
         config, counts = self.config, dataset.item_counts
+        side = side_maker(config.sides, dataset, knowledge)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            towers = self._towers = Towers(dataset.n_items, config)
-        catalogue = CatalogueLoss(towers.table, counts, config)
+            towers = self._towers = Towers(dataset.n_items, config, side)
+        catalogue = CatalogueLoss(towers.items, counts, config)
         held = thinned(validation, config.validation_queries)
 
         def judged() -> float:
-            fill_unseen(towers.table, counts)
+            towers.items.fill_unseen(counts)
             return 0.0 if held is None else mean_ndcg(self, held)
 
         Trainer(
@@ -87,7 +93,7 @@ class TwoTower:
             config,
             on_progress=self.on_progress,
         ).run()
-        fill_unseen(towers.table, counts)
+        towers.items.fill_unseen(counts)
         return self
 
     def score(self, queries: Sequence[Query], items: IntArray | None = None) -> FloatArray:
@@ -96,7 +102,8 @@ class TwoTower:
 
     @property
     def item_vectors(self) -> FloatArray:
-        vectors: FloatArray = self._fitted().table.weight.detach().numpy()
+        with torch.inference_mode():
+            vectors: FloatArray = self._fitted().items.table().numpy()
         return vectors
 
     def encode(self, queries: Sequence[Query]) -> FloatArray:

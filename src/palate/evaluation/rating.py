@@ -1,0 +1,90 @@
+"""How good are predicted probabilities: AUC, GAUC, LogLoss, ECE, and AUC on many resamples of users at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from palate.errors import InputError
+from palate.evaluation.binary import auc, expected_calibration_error
+from palate.evaluation.bootstrap import Groups, group_codes
+
+__all__ = ["auc", "auc_resampled", "expected_calibration_error", "gauc", "log_loss"]
+
+Array = npt.NDArray[np.float64]
+_EDGE = 1e-7  # probabilities are kept this far from 0 and 1
+_CHUNK = 8_000_000  # multiplicities held at a time
+
+
+def log_loss(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
+    """Mean −log of the probability of what came to pass, in nats."""
+    y, p = _checked(labels, probabilities)
+    if not len(y):
+        return float("nan")
+    p = np.clip(p, _EDGE, 1 - _EDGE)
+    return float(-np.where(y > 0.5, np.log(p), np.log1p(-p)).mean())
+
+
+def gauc(labels: npt.ArrayLike, scores: npt.ArrayLike, users: Groups) -> float:
+    """AUC within each user, averaged with the user's rows as weights (Zhu et al. 2017; DIN, arXiv 1706.06978, eq. 6).
+
+    Users all of whose labels are the same have no AUC and are left out; NaN where that leaves nobody.
+    """
+    y, s = _checked(labels, scores)
+    codes = group_codes(users)
+    order = np.lexsort((s, codes))
+    codes, y, s = codes[order], y[order], s[order]
+    runs = np.flatnonzero(np.r_[True, (np.diff(codes) != 0) | (np.diff(s) != 0)][: len(s)])  # equal scores of one user
+    if not len(runs):
+        return float("nan")
+    positive, negative = np.add.reduceat(y, runs), np.add.reduceat(1 - y, runs)
+    of_user = codes[runs]
+    n_positive, n_negative = np.bincount(of_user, positive), np.bincount(of_user, negative)
+    before = np.cumsum(n_negative) - n_negative  # negatives of the users before
+    below = np.cumsum(negative) - negative - before[of_user]
+    won = np.bincount(of_user, positive * (below + negative / 2))
+    judged = (n_positive > 0) & (n_negative > 0)
+    if not judged.any():
+        return float("nan")
+    own = won[judged] / (n_positive * n_negative)[judged]
+    return float(np.average(own, weights=(n_positive + n_negative)[judged]))
+
+
+def auc_resampled(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: Groups, n: int = 1000, seed: int = 0) -> Array:
+    """AUC on `n` bootstrap resamples of whole groups (users), [n]; NaN where a resample has one class only.
+
+    A resample is how often each group was drawn; scores are sorted once for all. The same groups, `n` and `seed` give
+    the same resamples, so that two models' results can be subtracted pair by pair.
+    """
+    y, s = _checked(labels, scores)
+    codes = group_codes(groups)
+    if len(codes) != len(y):
+        raise InputError("Labels and groups differ in length", got=f"{len(y)} labels, {len(codes)} groups")
+    n_groups = int(codes.max(initial=-1)) + 1
+    if not n_groups:
+        return np.full(n, np.nan)
+    order = np.argsort(s, kind="stable")
+    starts = np.flatnonzero(np.diff(s[order], prepend=-np.inf))
+    y, codes = y[order].astype(np.float32), codes[order]
+    rng, results = np.random.default_rng(seed), []
+    step = max(1, _CHUNK // max(len(y), 1))
+    for begin in range(0, n, step):
+        drawn = [
+            np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups) for _ in range(min(step, n - begin))
+        ]
+        weights = np.array(drawn, dtype=np.float32)[:, codes]
+        positive = np.add.reduceat(weights * y, starts, axis=1).astype(np.float64)
+        negative = np.add.reduceat(weights * (1 - y), starts, axis=1).astype(np.float64)
+        below = np.cumsum(negative, axis=1) - negative / 2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            results.append((positive * below).sum(1) / (positive.sum(1) * negative.sum(1)))
+    return np.concatenate([*results, np.zeros(0)])
+
+
+def _checked(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array]:
+    y, s = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if y.shape != s.shape or y.ndim != 1:
+        raise InputError("Labels and scores differ in shape", got=f"{y.shape} and {s.shape}")
+    if np.isnan(s).any():
+        raise InputError("Scores hold NaN", got=f"{int(np.isnan(s).sum())} of {len(s)}")
+    return y, s

@@ -1,0 +1,1 @@
+"""How frozen vectors of knowledge become fields of a ranking model; one small file each."""
