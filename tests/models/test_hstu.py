@@ -55,7 +55,7 @@ def test_the_number_of_parameters(places: int, near: int, gaps: int) -> None:
     )
     d, n = 16, 8
     block = 4 * d * d + d * d + d + near * (n + 1) + gaps * 129
-    expected = (20 + 2) * d + 2 * block + places * (n + 1) * d + d + 1
+    expected = (20 + 2) * d + 2 * block + places * (n + 1) * d + d
     assert sum(p.numel() for p in network_of(config).parameters()) == expected
 
 

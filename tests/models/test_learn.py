@@ -160,7 +160,7 @@ def test_the_adapter_joins_both_vectors_and_learns_from_the_labels_by_itself() -
     user, item, labels = torch.randn(9, 6), torch.randn(9, 5), torch.arange(9).remainder(2).float()[:, None]
     fields = adapter(user, item)
     assert fields.shape == (9, 3, 4)
-    assert float(adapter.auxiliary()) == 0  # nothing came of these rows yet
+    assert float(adapter.auxiliary().detach()) == 0  # nothing came of these rows yet
     w = {name: value.detach().numpy() for name, value in adapter.named_parameters()}
     hidden = np.maximum(np.concatenate([user, item], 1) @ w["joint.0.weight"].T + w["joint.0.bias"], 0)
     joint = np.maximum(hidden @ w["joint.2.weight"].T + w["joint.2.bias"], 0)
@@ -172,7 +172,7 @@ def test_the_adapter_joins_both_vectors_and_learns_from_the_labels_by_itself() -
     chance = 1 / (1 + np.exp(-(joint @ w["head.weight"].T + w["head.bias"])[:, 0]))
     truth = labels[:, 0].numpy()
     expected = -0.5 * np.mean(truth * np.log(chance) + (1 - truth) * np.log(1 - chance))
-    assert float(adapter.auxiliary()) == pytest.approx(expected, abs=1e-5)
+    assert float(adapter.auxiliary().detach()) == pytest.approx(expected, abs=1e-5)
     (adapter.auxiliary() + fields.sum()).backward()
     assert all(p.grad is not None and p.grad.any() for p in adapter.parameters())
     assert sum(p.numel() for p in adapter.parameters()) == (6 + 5) * 4 + 2 * 4 + (11 * 7 + 7) + (7 * 4 + 4) + (4 + 1)

@@ -95,8 +95,7 @@ def _column(path: Path, dtype: type[np.generic], offsets: Numbers) -> npt.NDArra
     if not offsets[-1]:  # an empty file cannot be mapped
         np.save(path, np.zeros(0, dtype))
         return np.zeros(0, dtype)
-    shape = (int(offsets[-1]),)
-    return np.asanyarray(np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape))
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(int(offsets[-1]),))
 
 
 def _check(numbers: Numbers, below: int, what: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor, nn
 
+from palate.models.dropout import Dropout
 from palate.models.sequence_retriever import SequenceConfig, SequenceNetwork, SequenceRetriever
 
 
@@ -24,7 +25,7 @@ class Network(SequenceNetwork):
 
     def __init__(self, items: nn.Module, config: Gru4RecConfig) -> None:
         super().__init__(items)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         between = config.dropout if config.layers > 1 else 0.0
         self.gru = nn.GRU(config.dimensions, config.units, config.layers, batch_first=True, dropout=between)
         self.out = nn.Linear(config.units, config.dimensions)

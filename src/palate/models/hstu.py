@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from palate.data.dataset import FloatArray, IntArray
 from palate.data.query import Query
 from palate.errors import PalateError
+from palate.models.dropout import Dropout
 from palate.models.sequence_encoder import times_of, tokens_of
 from palate.models.sequence_retriever import Counts, Loss, SequenceConfig, SequenceNetwork, SequenceRetriever
 from palate.models.windows import IGNORED, SequenceBatch
@@ -64,7 +65,7 @@ class HstuBlock(nn.Module):
 
     def __init__(self, d: int, heads: int, length: int, dropout: float, places: bool, times: bool) -> None:
         super().__init__()
-        self.heads, self.n, self.dropout = heads, length, nn.Dropout(dropout)
+        self.heads, self.n, self.dropout = heads, length, Dropout(dropout)
         self.mix, self.out = nn.Linear(d, 4 * d, bias=False), nn.Linear(d, d)
         self.near = nn.Parameter(0.02 * torch.randn(length + 1)) if places else None
         self.gaps = nn.Parameter(0.02 * torch.randn(GAPS + 1)) if times else None
@@ -122,7 +123,7 @@ class Network(SequenceNetwork):
         told = config.place_bias, config.time_bias
         blocks = [HstuBlock(d, config.heads, length, config.dropout, *told) for _ in range(config.blocks)]
         self.blocks = nn.ModuleList(blocks)
-        self.dropout, self.timed = nn.Dropout(config.dropout), config.time_bias
+        self.dropout, self.timed = Dropout(config.dropout), config.time_bias
         self.places = nn.Parameter(0.02 * torch.randn(length + 1, d)) if config.places else None
         self.judge: Any = nn.Linear(d, 1, bias=False) if config.candidates else None
 

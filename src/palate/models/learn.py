@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from palate.models.dropout import Dropout
 from palate.models.sequence_retriever import Counts, Loss, SequenceConfig, SequenceNetwork, SequenceRetriever
 from palate.models.windows import IGNORED
 
@@ -52,7 +53,7 @@ class Network(SequenceNetwork):
             d, config.heads, 4 * d, config.dropout, "gelu", batch_first=True, norm_first=True
         )
         self.blocks = nn.TransformerEncoder(layer, config.blocks, nn.LayerNorm(d), enable_nested_tensor=False)
-        self.dropout, self.out = nn.Dropout(config.dropout), nn.Linear(d, d)
+        self.dropout, self.out = Dropout(config.dropout), nn.Linear(d, d)
 
     def hidden(self, tokens: Tensor, times: Tensor) -> Tensor:
         return self.read(self.items(tokens))

@@ -127,6 +127,7 @@ class SequenceRetriever(Generic[C]):
     def loss(self, network: SequenceNetwork, counts: Counts) -> Loss:
         """The loss of one `SequenceBatch`."""
         catalogue = CatalogueLoss(lambda numbers: network.targets(network.items(numbers)), counts, self.config)
+        catalogue.to(self.config.device)
         heat = self.config.temperature or 1.0
 
         def mean(tokens: Tensor, times: Tensor, targets: Tensor) -> Tensor:
@@ -143,15 +144,9 @@ class SequenceRetriever(Generic[C]):
         Of an `EventLog` no more is held in memory than a batch and the edges of an epoch's windows.
         """
         config, counts = self.config, dataset.item_counts
-        if isinstance(dataset, EventLog):
-            _ids_only(config)
-        elif config.sides != "id":
-            self.items = side_maker(config.sides, dataset, knowledge)
+        flags = self._known(dataset, knowledge)
         network = self._made(dataset.n_items)
         held = thinned(validation, config.validation_queries)
-        flags = self.labels
-        if flags is None and config.novel_by is not None and not isinstance(dataset, EventLog):
-            flags = novel_events(dataset, config.novel_by)
         labels = None if flags is None else _packed(flags, dataset)
 
         def judged() -> float:
@@ -248,6 +243,19 @@ class SequenceRetriever(Generic[C]):
         finally:
             partial.unlink(missing_ok=True)
 
+    def _known(self, dataset: Dataset | EventLog, knowledge: Knowledge | None) -> Flags | None:
+        """Set the item side; which events are predicted."""
+        config = self.config
+        if isinstance(dataset, EventLog):
+            if config.sides != "id" or config.novel_by is not None:
+                raise InputError("A log of numbers knows no items' columns", allowed="sides: id, no novel_by")
+            return self.labels
+        if config.sides != "id":
+            self.items = side_maker(config.sides, dataset, knowledge)
+        if self.labels is None and config.novel_by is not None:
+            return novel_events(dataset, config.novel_by)
+        return self.labels
+
     def _made(self, n_items: int) -> SequenceNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
@@ -259,15 +267,6 @@ class SequenceRetriever(Generic[C]):
         if self._network is None:
             raise PalateError("The model has not been fitted", where=self.name, hint="call fit first")
         return self._network
-
-
-def _ids_only(config: SequenceConfig) -> None:
-    if config.sides != "id" or config.novel_by is not None:
-        raise InputError(
-            "A log of events alone has no items to know anything of",
-            got=f"sides={config.sides}, novel_by={config.novel_by}",
-            hint="train on a Dataset, or with sides=id and labels",
-        )
 
 
 def _alike(sizes: Sequence[int]) -> Iterator[IntArray]:
