@@ -82,3 +82,10 @@ def test_nothing_to_search_is_said(split: Split) -> None:
         tune("easy", split)
     with pytest.raises(InputError, match="do not fit"):
         tune("ease", split, fixed={"ridge": -1})
+
+
+@pytest.mark.slow
+def test_a_sequence_model_is_searched_too(split: Split) -> None:
+    small = {"epochs": 1, "blocks": 1, "dimensions": 8, "length": 10}
+    found = tune("sasrec", split, trials=2, fixed=small)
+    assert set(found.tried[1].params) == {*small, "dropout", "learning_rate", "label_smoothing"}

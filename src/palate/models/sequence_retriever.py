@@ -27,6 +27,7 @@ from palate.models.checkpoint import Checkpoint, State
 from palate.models.item_side import ItemSide, ItemTable, ItemVectors, Sides, side_maker
 from palate.models.judging import mean_ndcg, thinned
 from palate.models.novelty import novel_events
+from palate.models.search_space import Between, SearchSpace
 from palate.models.sequence_encoder import BATCH, times_of, tokens_of
 from palate.models.softmax import CatalogueLoss, LossConfig
 from palate.models.trainer import Progress, Trainer
@@ -40,6 +41,14 @@ CELLS = 2_000_000  # of one attention of queries encoded together: bounds the me
 
 class SequenceConfig(LossConfig):
     """What every sequence model is told; how it is trained stands in `LossConfig` and `TrainerConfig`."""
+
+    search: ClassVar[SearchSpace] = {
+        "dimensions": (32, 64, 128),
+        "length": (20, 50, 100, 200),
+        "dropout": Between(0.1, 0.6),
+        "learning_rate": Between(3e-4, 3e-3, log=True),
+        "label_smoothing": (0.0, 0.1, 0.2),
+    }
 
     epochs: int = Field(default=60, ge=1, description="most passes over the training events")
     patience: int = Field(default=5, ge=1, description="epochs without a better validation figure before it stops")
