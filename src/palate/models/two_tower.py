@@ -7,7 +7,7 @@ knows no order: the exploitation baseline beside the sequence model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -23,12 +23,21 @@ from palate.knowledge.tables import Knowledge
 from palate.models.dropout import Dropout
 from palate.models.item_side import ItemSide, ItemTable, Sides, side_maker
 from palate.models.judging import mean_ndcg, thinned
+from palate.models.search_space import Between, SearchSpace
 from palate.models.softmax import CatalogueLoss, LossConfig
 from palate.models.trainer import Batch, Progress, Trainer
 
 
 class TwoTowerConfig(LossConfig):
     """Sizes of the towers; how they are trained stands in `LossConfig` and `TrainerConfig`."""
+
+    search: ClassVar[SearchSpace] = {
+        "dimensions": (32, 64, 128),
+        "recent": (5, 10, 20, 50),
+        "dropout": Between(0.0, 0.6),
+        "learning_rate": Between(3e-4, 3e-3, log=True),
+        "label_smoothing": (0.0, 0.1, 0.2),
+    }
 
     dimensions: int = Field(default=64, ge=2, description="of the vectors of items and people")
     recent: int = Field(default=50, ge=1, description="newest events of a history that are read")
