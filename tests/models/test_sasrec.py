@@ -76,8 +76,10 @@ def test_stops_early_and_keeps_the_best_epoch() -> None:
 
 
 @pytest.mark.parametrize("killed_at", [1, 4, 7])
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, killed_at: int) -> None:
-    data, config = random_dataset(), SMALL.model_copy(update={"epochs": 4, "dropout": 0.3})
+@pytest.mark.parametrize("full_softmax", [1000, 5])
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, killed_at: int, full_softmax: int) -> None:
+    changes = {"epochs": 4, "dropout": 0.3, "full_softmax": full_softmax, "checkpoint_minutes": 0.0}
+    data, config = random_dataset(), SMALL.model_copy(update=changes)
     held = holdout_of(([1, 2, 3], 4), ([5, 6], 7))
     whole = SasRec(config).fit(data, validation=held)
     calls = 0
@@ -233,11 +235,19 @@ class TestFileCheckpoint:
 
     def test_gives_back_what_it_was_given(self, tmp_path: Path) -> None:
         checkpoint = FileCheckpoint(tmp_path / "deep" / "state")
-        checkpoint.save(State({"a": np.arange(3), "b": np.float32(2.5) * np.ones(())}, {"x": [1, None], "y": -np.inf}))
+        rng = np.random.default_rng(0)
+        kinds = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
+        arrays = {
+            f"{kind}/{shape}": rng.normal(size=shape).astype(kind) for kind in kinds for shape in ((), (0, 3), (3, 5))
+        }
+        arrays["turned"] = arrays["float32/(3, 5)"].T
+        checkpoint.save(State(arrays, {"x": [1, None], "y": -np.inf}))
         state = checkpoint.load()
         assert state is not None
-        np.testing.assert_array_equal(state.arrays["a"], [0, 1, 2])
-        assert state.arrays["b"].shape == ()
+        assert state.arrays.keys() == arrays.keys()
+        for name, array in arrays.items():
+            assert (state.arrays[name].dtype, state.arrays[name].shape) == (array.dtype, array.shape)
+            np.testing.assert_array_equal(state.arrays[name], array)
         assert state.facts == {"x": [1, None], "y": -np.inf}
         assert [file.name for file in checkpoint.path.parent.iterdir()] == ["state"]
 

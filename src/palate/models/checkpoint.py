@@ -7,12 +7,17 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from palate.errors import StorageError
+
+_KINDS = {
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
+    "float16": "F16", "float32": "F32", "float64": "F64",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class FileCheckpoint:
             return None
         try:
             with safe_open(str(self.path), framework="numpy") as file:
-                arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 facts = json.loads((file.metadata() or {})["facts"])
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise StorageError(
@@ -61,16 +66,12 @@ class FileCheckpoint:
         return State(arrays, facts)
 
     def save(self, state: State) -> None:
-        from safetensors.numpy import save
-
-        arrays = {name: np.array(array, order="C") for name, array in state.arrays.items()}
-        content = save(arrays, {"facts": json.dumps(state.facts)})
         partial = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=".partial-", delete=False) as file:
                 partial = Path(file.name)
-                file.write(content)
+                _write(file, state)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self.path)
@@ -83,3 +84,18 @@ class FileCheckpoint:
                 got=error,
                 hint="free some space or choose another folder",
             ) from error
+
+
+def _write(file: IO[bytes], state: State) -> None:
+    """The safetensors format, array by array: the library's own writer needs all of them in memory twice more."""
+    arrays = dict(sorted(state.arrays.items(), key=lambda pair: -pair[1].dtype.itemsize))  # keeps each aligned
+    header: dict[str, Any] = {"__metadata__": {"facts": json.dumps(state.facts)}}
+    end = 0
+    for name, array in arrays.items():
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": _KINDS[array.dtype.name], "shape": list(array.shape), "data_offsets": [begin, end]}
+    said = json.dumps(header).encode()
+    said += b" " * (-len(said) % 8)
+    file.write(len(said).to_bytes(8, "little") + said)
+    for array in arrays.values():
+        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

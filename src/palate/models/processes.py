@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class Processes:
@@ -24,7 +24,7 @@ class Processes:
         together = dist.is_available() and dist.is_initialized()
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
 
-    def mean_gradients(self, parameters: Sequence[nn.Parameter], size: int) -> None:
+    def mean_gradients(self, parameters: Sequence[Tensor], size: int) -> None:
         """Make each gradient the mean over all processes, each weighted by the `size` of its batch (0: it had none)."""
         if self.world == 1:
             return

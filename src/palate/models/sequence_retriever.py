@@ -176,6 +176,7 @@ class SequenceRetriever(Generic[C]):
             self.checkpoint,
             self.on_progress,
             size=lambda batch: int((batch[-1] != IGNORED).sum()),
+            lazy=None if config.loss == "full" else config.full_softmax,
         )
         self.curve = trainer.run().curve
         network.items.fill_unseen(counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from palate.errors import PalateError
 from palate.models.checkpoint import Checkpoint, State
+from palate.models.optimiser import Optimiser
 from palate.models.processes import Processes
 from palate.models.weights import copied, load_weights, tensors_of
 
@@ -90,6 +92,8 @@ class Trainer:
         key: Says what is trained on what; a checkpoint with another key is not gone on from.
         on_progress: Called with name, steps done, steps at most, and the latest figures.
         size: Examples of a batch that `loss` is the mean over.
+        lazy: Rows beyond which an embedding learns only where a step has touched it (in one process, not compiled),
+            since moving all of it would take most of the step; None: never.
 
     Raises (in `run`):
         PalateError: The training diverged. The checkpoint is the last good one, the network holds its best weights.
@@ -108,12 +112,12 @@ class Trainer:
         checkpoint: Checkpoint | None = None,
         on_progress: Progress | None = None,
         size: Callable[[Batch], int] = lambda batch: len(batch[-1]),
+        lazy: int | None = None,
     ) -> None:
-        self.name, self.network, self.batches, self.size = name, network, batches, size
+        self.name, self.network, self.batches, self.size, self.lazy = name, network, batches, size, lazy
         self.validate, self.config, self.key = validate, config, key
         self.checkpoint, self.on_progress = checkpoint, on_progress
         self.loss: Callable[..., Losses] = torch.compile(loss, dynamic=True) if config.compile else loss
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.course = Course()
 
     def run(self) -> Course:
@@ -131,20 +135,25 @@ class Trainer:
         return course
 
     def _begin(self) -> None:
-        self.processes = Processes(self.config.device)
-        self.network.to(self.config.device)
-        groups = [
-            {"params": [p for p in self.parameters if p.dim() > 1], "weight_decay": self.config.weight_decay},
-            {"params": [p for p in self.parameters if p.dim() <= 1], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
-        self.mean = copied(self.network) if self.config.average else {}
-        self.best: dict[str, Tensor] = {}
+        config = self.config
+        self.processes = Processes(config.device)
+        self.network.to(config.device)
+        lazy = self.lazy if self.processes.world == 1 and not config.compile else None
+        self.optimiser = Optimiser(
+            self.network,
+            config.learning_rate,
+            config.warmup,
+            config.weight_decay,
+            config.clip,
+            config.average,
+            lazy,
+        )
+        self.best: Mapping[str, Tensor] = {}
         self._restore()
         self.kept_at = time.monotonic()
 
     def _end(self) -> None:
-        self.network.load_state_dict(self.best or self.mean or self.network.state_dict())
+        self.network.load_state_dict(self.best or self.optimiser.averaged())
         self.network.eval()
         self.network.to("cpu")
 
@@ -165,21 +174,18 @@ class Trainer:
         number = course.step * processes.world + processes.rank
         place = (self.config.seed, course.epoch, number)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimiser.clear()
         losses: dict[str, float] = {}
         size = 0
         if number < len(batches):
             batch = batches[number]
             size = self.size(batch)
             losses = self._backward(batch)
-        processes.mean_gradients(self.parameters, size)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip, foreach=True)
-        if not torch.isfinite(norm):
-            self._diverged(steps, losses, float(norm))
-        course.steps += 1
-        self._set_rate()
-        self.optimizer.step()
-        self._average()
+        processes.mean_gradients(self.optimiser.parameters, size)
+        norm = self.optimiser.step()
+        if not math.isfinite(norm):
+            self._diverged(steps, losses, norm)
+        course.steps = self.optimiser.steps
         return losses
 
     def _backward(self, batch: Batch) -> dict[str, float]:
@@ -203,18 +209,6 @@ class Trainer:
             hint="lower learning_rate or clip, look for extreme values in the input; a checkpoint is the last good one",
         )
 
-    def _set_rate(self) -> None:
-        share = min(1.0, self.course.steps / self.config.warmup) if self.config.warmup else 1.0
-        for group in self.optimizer.param_groups:
-            group["lr"] = share * self.config.learning_rate
-
-    def _average(self) -> None:
-        """At first over fewer steps, so that the random weights of the beginning are soon forgotten."""
-        if self.mean:
-            past = min(self.config.average, self.course.steps / (self.course.steps + 10))
-            weights = self.network.state_dict()
-            torch._foreach_lerp_([self.mean[name] for name in weights], list(weights.values()), 1 - past)
-
     def _report(self, steps: int, losses: dict[str, float]) -> None:
         if self.on_progress is None or self.processes.rank > 0:
             return
@@ -231,7 +225,7 @@ class Trainer:
             return
         self.network.eval()
         latest = copied(self.network)
-        self.network.load_state_dict(self.mean or latest)
+        self.network.load_state_dict(self.optimiser.averaged())
         figure = self.processes.first(self.validate())
         course.curve.append(figure)
         if figure > course.best:
@@ -244,9 +238,7 @@ class Trainer:
         self.kept_at = time.monotonic()
         if self.checkpoint is None or self.processes.rank > 0:
             return
-        parts = {"network": self.network.state_dict(), "best": self.best, "mean": self.mean}
-        for number, slots in self.optimizer.state_dict()["state"].items():
-            parts[f"adam/{number}"] = slots
+        parts = {"network": self.network.state_dict(), "best": self.best, **self.optimiser.parts()}
         arrays = {f"{part}/{name}": t.cpu().numpy() for part, tensors in parts.items() for name, t in tensors.items()}
         self.checkpoint.save(State(arrays, {"key": self.key, **vars(self.course)}))
 
@@ -260,13 +252,8 @@ class Trainer:
     def _take_up(self, state: State) -> None:
         load_weights(self.network, tensors_of(state, "network/"), "checkpoint")
         self.best = tensors_of(state, "best/")
-        self.mean = {name: tensor.to(self.config.device) for name, tensor in tensors_of(state, "mean/").items()}
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors_of(state, "adam/").items():
-            number, slot = name.split("/")
-            slots.setdefault(int(number), {})[slot] = tensor
-        self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.course = Course(**{name: value for name, value in state.facts.items() if name != "key"})
+        self.optimiser.take_up(state, self.course.steps)
 
 
 @contextmanager
