@@ -101,7 +101,10 @@ def figures(samples: Samples, predictions: list[FloatArray]) -> tuple[dict[str, 
 
 def measure(name: str, models: tuple[str, ...], seeds: int) -> dict[str, Any]:
     _, samples, features = prepare(name)
+    sizes = {part: len(getattr(samples, part)) for part in ("train", "validation", "test")}
+    fields = [*features.item_fields.names, *features.user_fields.names, *features.number_names]
     found: dict[str, Any] = {}
+    result = {"rows": sizes, "features": fields, "seeds": seeds, "models": found}
     drawn: dict[str, FloatArray] = {}
     for label, predicted in baselines(features, samples).items():
         found[label], drawn[label] = figures(samples.test, [predicted])
@@ -119,10 +122,15 @@ def measure(name: str, models: tuple[str, ...], seeds: int) -> dict[str, Any]:
             "epochs": [len(curve) for curve in curves],
             "processor_seconds_a_seed": (time.process_time() - begun) / seeds,
         }
-        print(f"{name} {model} {found[model]}", flush=True)
-    sizes = {part: len(getattr(samples, part)) for part in ("train", "validation", "test")}
-    fields = [*features.item_fields.names, *features.user_fields.names, *features.number_names]
-    return {"rows": sizes, "features": fields, "seeds": seeds, "models": found}
+        keep(name, result)  # at once: a run that is stopped keeps what it found
+    return result
+
+
+def keep(name: str, result: dict[str, Any]) -> None:
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"sets": {}}
+    kept |= {"machine": machine_facts(), "sets": {**kept["sets"], name: result}}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def table(name: str, result: dict[str, Any]) -> str:
@@ -164,12 +172,7 @@ def main() -> None:
         tune(tuple(args.sets), tuple(args.models))
         return
     for name in args.sets:
-        result = measure(name, tuple(args.models), args.seeds)
-        print(table(name, result), flush=True)
-        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"sets": {}}
-        kept |= {"machine": machine_facts(), "sets": {**kept["sets"], name: result}}
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+        print(table(name, measure(name, tuple(args.models), args.seeds)), flush=True)
 
 
 if __name__ == "__main__":
