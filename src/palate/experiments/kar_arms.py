@@ -82,7 +82,8 @@ class KarArms:
         if self.recorded_items.height:
             known = set(self.recorded_items["entity"].to_list())
             among = np.array([item_id in known for item_id in self.dataset.item_ids])
-        order = np.argsort(-np.where(among, self.counts, -1), kind="stable")
+        met = np.bincount(self.dataset.events["item_num"].to_numpy()[self.train], minlength=self.dataset.n_items)
+        order = np.argsort(-np.where(among, met, -1), kind="stable")
         found[order[: min(self.settings.items, int(among.sum()))]] = True
         return found
 

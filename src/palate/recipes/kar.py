@@ -25,7 +25,7 @@ from palate.experiments.kar_study import KarSettings, KarStudy, stacked
 from palate.experiments.study import Chart, Report, ReportTable, Study
 
 PUBLISHED = 0.01  # the lower end of the published mean gain in AUC, relative
-_RESAMPLES = 400
+_RESAMPLES = 1000
 Row = dict[str, Any]
 
 
