@@ -134,7 +134,9 @@ class KarArms:
     def _individual(self) -> Arm:
         interview = self._interview()
         items = item_facts(self.dataset, np.flatnonzero(self.asked).astype(np.int32), interview)
-        profiles = streamed_profiles(self.dataset, self.windows, interview)
+        limit = self.settings.users or self.dataset.n_users
+        windows = [[one for one in window if one.user_num < limit] for window in self.windows]
+        profiles = streamed_profiles(self.dataset, windows, interview)
         vectors = vector_matrix(vector_rows(items, self.study.encoder), self.dataset.item_ids)
         users = self._as_of(vector_rows(profiles, self.study.encoder), vectors.shape[1])
         return self._arm(self.study.llm.model, users, vectors, interview.asked)
@@ -174,6 +176,7 @@ class KarArms:
 
     def _arm(self, name: str, users: FloatArray, items: FloatArray, asked: Asked | None) -> Arm:
         items = items * self.asked[:, None]
+        users = users * (self.versions.owners < (self.settings.users or self.dataset.n_users))[:, None]
         users, items = same_space(users, items, self.settings.width)
         return Arm(name, users, items, None if asked is None else asked.tokens, 0.0 if asked is None else asked.seconds)
 

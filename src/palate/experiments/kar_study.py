@@ -52,6 +52,8 @@ class KarSettings(BaseModel):
     """Knowledge of the LLM at hand, of the recorded answers, or of both where there are any."""
     items: int = Field(default=1000, ge=0)
     """Items that are asked about, those met most in training; the rest have no knowledge in any arm."""
+    users: int = Field(default=0, ge=0)
+    """Users that are asked about, the first of the data; the rest have no knowledge in any arm. 0: all."""
     cap: int = Field(default=30, ge=1)
     """Most events of a user that a profile rests on."""
     clusters: int = Field(default=60, ge=1)
