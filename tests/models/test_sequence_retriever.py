@@ -24,7 +24,7 @@ from palate.models.sequence_retriever import (  # noqa: E402
     SequenceRetriever,
 )
 
-CONFIG = SequenceConfig(dimensions=8, length=6, epochs=2, batch_targets=64, threads=1)
+CONFIG = SequenceConfig(dimensions=8, length=6, epochs=2, batch_targets=64, threads=1, temperature=None)
 MINUTE = 60_000_000
 
 

@@ -51,7 +51,8 @@ def people(clock: bool = True, valued: bool = True):
 def answers(data) -> Knowledge:
     """What another model is said to know: the kind of each item and of each person."""
     facts = pl.DataFrame({"entity": [f"i{k}" for k in range(N_ITEMS)], "text": [taste(k) for k in range(N_ITEMS)]})
-    times = [data.histories.times_of(user)[0] for user in range(data.n_users)]
+    firsts = [data.histories.times_of(user)[:1].tolist() for user in range(data.n_users)]
+    times = [first[0] if first else 0 for first in firsts]
     profiles = pl.DataFrame({"entity": data.user_ids, "text": [taste(int(u[1:])) for u in data.user_ids]})
     profiles = profiles.with_columns(pl.Series("as_of", times).cast(pl.Datetime("us", "UTC")))
     tables = {"fact": facts, "profile": profiles}
