@@ -39,9 +39,6 @@ HIDDEN = -1e4  # silu of it is 0 to the last bit, and so is its slope
 class HstuConfig(SequenceConfig):
     """Sizes of the network and what it is told of order and time; the rest stands in `SequenceConfig`."""
 
-    temperature: float | None = Field(
-        default=0.05, gt=0, description="scores are cosines over it; None: inner products"
-    )
     blocks: int = Field(default=2, ge=1, description="of attention and gate (ML-1M: 2, large: 8)")
     heads: int = Field(default=1, ge=1, description="of each attention (ML-1M: 1)")
     place_bias: bool = Field(default=True, description="attention knows how many events ago an event was")

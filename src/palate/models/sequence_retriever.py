@@ -41,12 +41,14 @@ CELLS = 2_000_000  # of one attention of queries encoded together: bounds the me
 class SequenceConfig(LossConfig):
     """What every sequence model is told; how it is trained stands in `LossConfig` and `TrainerConfig`."""
 
+    epochs: int = Field(default=60, ge=1, description="most passes over the training events")
+    patience: int = Field(default=5, ge=1, description="epochs without a better validation figure before it stops")
     dimensions: int = Field(default=64, ge=2, description="of item vectors and hidden states")
     length: int = Field(default=50, ge=2, description="newest events of a history that are read (SASRec: 50-200)")
     dropout: float = Field(default=0.3, ge=0, lt=1, description="of inputs and hidden states (SASRec: 0.2-0.5)")
     sides: Sides = Field(default="id", description="an item goes by a learned row, by known vectors, or by both")
     temperature: float | None = Field(
-        default=None, gt=0, description="scores are cosines over it (HSTU: 0.05); None: inner products"
+        default=0.05, gt=0, description="scores are cosines over it (HSTU: 0.05); None: inner products"
     )
     novel_by: str | None = Field(
         default=None, description="column of items; only events that bring a person a new value of it are predicted"
