@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from recommender_contract import RetrieverContract, dataset_of, query_of, random_dataset
 
+from palate.data.event_log import write_log
 from palate.data.query import Query
 from palate.data.splits import Holdout
 from palate.errors import InputError, StorageError
@@ -285,3 +287,29 @@ def test_only_labelled_events_are_predicted() -> None:
     queries = [query_of(0, 1, 2), query_of(0, 1), query_of(0, 1, 2, 3, 4)]
     assert taught.score(queries).argmax(axis=1).tolist() == [3, 3, 3]
     assert plain.score(queries).argmax(axis=1).tolist() == [3, 2, 5]
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled", "shared", "bce", "bpr"])
+def test_very_little_data_is_enough(loss: str) -> None:
+    """One item; people without history; fewer events than a batch has."""
+    config = SMALL.model_copy(update={"loss": loss})
+    for data in (dataset_of([[0]], 1), dataset_of([[], [0, 0, 0], [], [0]], 1), dataset_of([[0, 1], []], 4)):
+        scores = SasRec(config).fit(data).score([query_of(), query_of(0)])
+        assert scores.shape == (2, data.n_items)
+        assert np.isfinite(scores).all()
+
+
+def test_a_log_on_disk_gives_the_same_weights(tmp_path: Path) -> None:
+    data = random_dataset()
+    events = data.events.select("user_num", "item_num", times=pl.col("timestamp").dt.epoch("us"))
+    parts = [
+        tuple(events[at : at + 50][name].to_numpy() for name in events.columns) for at in range(0, len(events), 50)
+    ]
+    log = write_log(lambda: parts, tmp_path / "log", data.n_users, data.n_items)
+    np.testing.assert_array_equal(SasRec(SMALL).fit(log).item_vectors, SasRec(SMALL).fit(data).item_vectors)
+
+
+def test_a_log_has_no_columns_to_go_by(tmp_path: Path) -> None:
+    log = write_log(lambda: [(np.array([0]), np.array([0]), np.array([0]))], tmp_path / "log", 1, 2)
+    with pytest.raises(InputError, match="log of numbers"):
+        SasRec(SMALL.model_copy(update={"novel_by": "genre"})).fit(log)

@@ -29,7 +29,7 @@ MINUTE = 60_000_000
 
 
 class Fading(SequenceNetwork):
-    """The mean of the items so far, scaled by how long ago the last one was."""
+    """The mean of the items so far, each weighted by how soon the next one came."""
 
     def __init__(self, items: nn.Module, config: SequenceConfig) -> None:
         super().__init__(items)
@@ -39,7 +39,7 @@ class Fading(SequenceNetwork):
         gaps = (times[:, 1:] - times[:, :-1]).float() / MINUTE
         weights = (1 + self.rate.exp() * gaps).reciprocal()
         steps = torch.arange(1, tokens.shape[1] + 1)
-        return self.items(tokens).cumsum(1) / steps[None, :, None] * weights[:, :, None]
+        return (self.items(tokens) * weights[:, :, None]).cumsum(1) / steps[None, :, None]
 
     def targets(self, vectors: Tensor) -> Tensor:
         return nn.functional.normalize(vectors, dim=-1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from palate.models.checkpoint import Checkpoint, State
 from palate.models.item_side import ItemSide, ItemTable, ItemVectors, Sides, side_maker
 from palate.models.judging import mean_ndcg, thinned
 from palate.models.novelty import novel_events
+from palate.models.onnx_file import write_onnx
 from palate.models.search_space import Between, SearchSpace
 from palate.models.sequence_encoder import BATCH, times_of, tokens_of
 from palate.models.softmax import CatalogueLoss, LossConfig
@@ -227,33 +227,13 @@ class SequenceRetriever(Generic[C]):
     def export_onnx(self, path: str | Path) -> None:
         """Write the query encoder for `OnnxSequenceEncoder`: `tokens` int64 [q, t] and, where the network reads them,
         `times` int64 [q, t + 1] to [q, d]."""
-        import onnx
-
-        network, path = self._fitted(), Path(path)
-        n_items, names = network.items.n_items, ["tokens", "times"]
+        network = self._fitted()
+        n_items = network.items.n_items
         tokens = torch.tensor([[n_items + 1, 0, 0], [n_items + 1, 0, n_items]])
-        partial = path.with_name(f".partial-{path.name}")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                torch.onnx.export(
-                    network,
-                    (tokens, torch.zeros(2, 4, dtype=torch.int64)),
-                    str(partial),
-                    input_names=names,
-                    output_names=["vectors"],
-                    dynamic_axes={"tokens": {0: "q", 1: "t"}, "times": {0: "q", 1: "next"}, "vectors": {0: "q"}},
-                    dynamo=False,
-                )
-            graph = onnx.load(str(partial))
-            onnx.helper.set_model_props(graph, {"n_items": str(n_items), "length": str(self.config.length)})
-            read = {name for node in graph.graph.node for name in node.input}
-            for unread in [given for given in graph.graph.input if given.name not in read]:
-                graph.graph.input.remove(unread)
-            onnx.save(graph, str(partial))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        times = torch.zeros(2, 4, dtype=torch.int64)
+        axes = {"tokens": {0: "q", 1: "t"}, "times": {0: "q", 1: "next"}, "vectors": {0: "q"}}
+        facts = {"n_items": str(n_items), "length": str(self.config.length)}
+        write_onnx(network, {"tokens": tokens, "times": times}, "vectors", axes, facts, Path(path))
 
     def _known(self, dataset: Dataset | EventLog, knowledge: Knowledge | None) -> Flags | None:
         """Set the item side; which events are predicted."""
