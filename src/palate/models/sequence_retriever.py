@@ -57,7 +57,7 @@ class SequenceConfig(LossConfig):
     dropout: float = Field(default=0.3, ge=0, lt=1, description="of inputs and hidden states (SASRec: 0.2-0.5)")
     sides: Sides = Field(default="id", description="an item goes by a learned row, by known vectors, or by both")
     temperature: float | None = Field(
-        default=0.05, gt=0, description="scores are cosines over it (HSTU: 0.05); None: inner products"
+        default=0.1, gt=0, description="scores are cosines over it (HSTU: 0.05); None: inner products"
     )
     novel_by: str | None = Field(
         default=None, description="column of items; only events that bring a person a new value of it are predicted"
