@@ -1,7 +1,7 @@
 """The nine ranking backbones beside plain baselines on the same rows, on three public sets.
 
     python benchmarks/ranking.py [--sets movielens-small ...] [--models deepfm ...] [--seeds 3]
-    python benchmarks/ranking.py --tune     # what the defaults were chosen by: validation alone
+    python benchmarks/ranking.py --tune     # a small grid, judged on validation alone
 
 Rows are split by global time where there is a clock; amazon-toys (places in a sequence, no values) by each user's last
 events, with one negative for each event. Early stop on validation; the test rows are predicted once a seed. Intervals:
