@@ -151,12 +151,12 @@ def test_the_contrastive_term_draws_knowledge_to_behaviour():
         module(users, items)
         module.beside(behaviour, behaviour)
         term = module.auxiliary()
-        terms.append(float(term))
+        terms.append(float(torch.as_tensor(term).detach()))
         term.backward()
         optimizer.step()
     assert terms[-1] < 0.7 * terms[0]
     module(users, items)
-    assert float(module.auxiliary()) == 0.0  # without behaviour there is nothing to be drawn to
+    assert float(torch.as_tensor(module.auxiliary()).detach()) == 0.0  # without behaviour there is nothing to be drawn to
 
 
 def test_residual_codes_say_more_than_plain_ones_and_collide_less():
