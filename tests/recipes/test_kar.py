@@ -146,5 +146,5 @@ def test_what_cannot_be_compared_is_said(tmp_path):
         load("kar")(bare)
     short = people()
     short = short.with_events(short.events.filter(pl.col("user_id") == "u0").head(4))
-    with pytest.raises(InputError, match="[Tt]oo few"):
+    with pytest.raises(InputError, match=r"[Tt]oo few"):
         load("kar")(study(tmp_path, short))

@@ -156,7 +156,8 @@ def test_the_contrastive_term_draws_knowledge_to_behaviour():
         optimizer.step()
     assert terms[-1] < 0.7 * terms[0]
     module(users, items)
-    assert float(torch.as_tensor(module.auxiliary()).detach()) == 0.0  # without behaviour there is nothing to be drawn to
+    said = torch.as_tensor(module.auxiliary()).detach()
+    assert float(said) == 0.0  # without behaviour there is nothing to be drawn to
 
 
 def test_residual_codes_say_more_than_plain_ones_and_collide_less():
