@@ -165,6 +165,7 @@ def test_without_a_judge_there_are_no_scores_of_candidates() -> None:
         Hstu(SMALL).fit(random_dataset()).score_candidates(query_of(1), np.array([2], np.int32))
 
 
+@pytest.mark.slow
 def test_candidates_are_told_apart() -> None:
     """Everybody walks the circle 0, 1, ... 9, so that the next item is known."""
     data = dataset_of([[(start + step) % 10 for step in range(6)] for start in range(10)] * 4, 10)
