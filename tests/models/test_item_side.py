@@ -154,7 +154,7 @@ def test_cold_items_are_found_by_their_text(shared_data: Path) -> None:
     train, queries, targets = cold_split(shared_data / "movielens-100k")
     texts = train.items.select(pl.concat_str(["title", pl.col("categories").list.join(", ")], separator=". "))
     text = raw_text(train.item_ids, MiniLMEncoder(max_tokens=32).encode(texts.to_series().to_list()), "MiniLM")
-    config = {"epochs": 4, "length": 50, "temperature": 0.05, "threads": 1}
+    config = {"epochs": 2, "length": 50, "temperature": 0.05, "threads": 1}
     found = {}
     for sides in ("id", "vector", "both"):
         model = SasRec(SasRecConfig(**config, sides=sides)).fit(train, text)
