@@ -150,11 +150,11 @@ class KarStudy:
         """Of each event of the data whether it is earlier than all held-out rows, or of the training part."""
         dataset, samples = self.study.dataset, self.samples
         if self.settings.split == "user":
-            return split_by_user(dataset) == TRAIN
+            return np.asarray(split_by_user(dataset) == TRAIN)
         if has_clock(dataset):
             times = dataset.events["timestamp"].to_physical().to_numpy()
             return np.asarray(times < samples.times[samples.part != TRAIN].min())
-        return split_in_time(dataset).part == TRAIN
+        return np.asarray(split_in_time(dataset).part == TRAIN)
 
     def slices(self) -> dict[str, Flags]:
         """Test rows by how often their item, and their user, were met in the training rows; and by what is known."""
