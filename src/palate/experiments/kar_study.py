@@ -72,6 +72,8 @@ class KarSettings(BaseModel):
     """Principal axes of the knowledge that the adapter reads."""
     history: int = Field(default=30, ge=1)
     epochs: int = Field(default=10, ge=1)
+    batch: int = Field(default=512, ge=1)
+    """Rows of a step; fewer where there are few rows."""
     skip: str = "tmdb_vote_average,tmdb_vote_count,text_source,sid_minionerec"
     """Columns that no model reads: what was gathered after the events, or made by an LLM."""
 
@@ -195,7 +197,7 @@ class KarStudy:
         return judged
 
     def _judged(self, backbone: str, arm: Arm, seed: int) -> FloatArray:
-        config = RankerConfig(seed=seed, epochs=self.settings.epochs, threads=1)
+        config = RankerConfig(seed=seed, epochs=self.settings.epochs, batch=self.settings.batch, threads=1)
         path = self.study.workspace / "predictions" / f"{backbone}-{seed}-{self._key(backbone, arm, config)}.npz"
         if not path.is_file():
             begun, ranker = time.perf_counter(), self._ranker(backbone, arm, config)
