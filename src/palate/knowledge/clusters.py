@@ -12,29 +12,15 @@ Codes = npt.NDArray[np.int64]
 
 
 def kmeans(vectors: Vectors, k: int, rng: np.random.Generator, rounds: int = 25) -> Vectors:
-    """Lloyd's algorithm from centres drawn far apart (k-means++, Arthur & Vassilvitskii 2007), [k, n].
+    """Centres [k, n] of k-means (scikit-learn's); fewer different vectors than clusters leave centres twice."""
+    from sklearn.cluster import KMeans
 
-    An empty cluster keeps its centre; fewer different vectors than clusters leave centres twice.
-    """
     if not len(vectors):
         return np.zeros((k, vectors.shape[1]))
-    centres = vectors[rng.integers(len(vectors))][None]
-    gaps = ((vectors - centres[0]) ** 2).sum(axis=1)
-    while len(centres) < k:
-        total = gaps.sum()
-        chosen = rng.choice(len(vectors), p=gaps / total) if total > 0 else rng.integers(len(vectors))
-        centres = np.concatenate([centres, vectors[chosen][None]])
-        gaps = np.minimum(gaps, ((vectors - vectors[chosen]) ** 2).sum(axis=1))
-    for _ in range(rounds):
-        owners = nearest(vectors, centres)
-        counts = np.bincount(owners, minlength=k)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, owners, vectors)
-        moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
-        if np.allclose(moved, centres):
-            break
-        centres = moved
-    return np.asarray(centres)
+    n = min(k, len(np.unique(vectors, axis=0)))
+    seed = int(rng.integers(2**31))
+    centres = KMeans(n, n_init=1, max_iter=rounds, random_state=seed).fit(vectors).cluster_centers_
+    return np.asarray(centres[np.arange(k) % n], dtype=np.float64)
 
 
 def nearest(vectors: Vectors, centres: Vectors) -> Codes:
