@@ -61,7 +61,7 @@ def answers(data) -> Knowledge:
 
 def study(folder: Path, data=None, seeds: int = 2, **settings) -> Study:
     data = people() if data is None else data
-    given = {"backbones": "deepfm", "cap": 2, "epochs": 15, "batch": 32, "items": N_ITEMS, "adapter": "mlp"} | settings
+    given = {"backbones": "deepfm", "cap": 2, "epochs": 4, "batch": 32, "items": N_ITEMS, "adapter": "mlp"} | settings
     return Study(
         data,
         Echo(),  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def study(folder: Path, data=None, seeds: int = 2, **settings) -> Study:
 
 @pytest.mark.slow
 def test_knowledge_that_is_some_survives_and_chatter_does_not(tmp_path, monkeypatch):
-    given = study(tmp_path, seeds=3)
+    given = study(tmp_path, seeds=2, adapter="similarity")
     report = load("kar")(given)
     tables = {table.title: table.rows for table in report.tables}
     means = {row["arm"]: row for row in tables["Mean of 1 backbones"]}
