@@ -119,6 +119,16 @@ def test_an_arm_without_knowledge_is_zeros_and_the_same_everywhere(tmp_path):
         assert not arm.item[~arms.asked].any()
 
 
+def test_shared_codes_are_reported(tmp_path):
+    given = study(tmp_path, adapter="discrete")
+    work = KarStudy(given, KarSettings.of(given))
+    rows = work.collisions(work.arms.knowledge())
+    found = {(row["knowledge"], row["of"]): row for row in rows}
+    assert found["recorded answers", "users"]["codes"] == 3  # three tastes in all
+    assert found["recorded answers", "users"]["share"] == 1.0
+    assert found["echo-1", "items"]["share"] < 1.0
+
+
 @pytest.mark.parametrize("extraction", ["collective", "streaming"])
 def test_other_extractions(tmp_path, extraction):
     settings = {"extraction": extraction, "clusters": 4, "updates": 1, "sources": "asked"}
