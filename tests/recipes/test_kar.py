@@ -61,7 +61,7 @@ def answers(data) -> Knowledge:
 
 def study(folder: Path, data=None, seeds: int = 2, **settings) -> Study:
     data = people() if data is None else data
-    given = {"backbones": "deepfm", "cap": 2, "epochs": 15, "batch": 32, "items": N_ITEMS, "adapter": "mlp"} | settings
+    given = {"backbones": "deepfm", "cap": 2, "epochs": 4, "batch": 32, "items": N_ITEMS, "adapter": "mlp"} | settings
     return Study(
         data,
         Echo(),  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def study(folder: Path, data=None, seeds: int = 2, **settings) -> Study:
 
 @pytest.mark.slow
 def test_knowledge_that_is_some_survives_and_chatter_does_not(tmp_path, monkeypatch):
-    given = study(tmp_path, seeds=3)
+    given = study(tmp_path, seeds=2, adapter="similarity")
     report = load("kar")(given)
     tables = {table.title: table.rows for table in report.tables}
     means = {row["arm"]: row for row in tables["Mean of 1 backbones"]}
@@ -117,6 +117,16 @@ def test_an_arm_without_knowledge_is_zeros_and_the_same_everywhere(tmp_path):
     for arm in (recorded, own, arms.raw()):
         assert arm.item is not None
         assert not arm.item[~arms.asked].any()
+
+
+def test_shared_codes_are_reported(tmp_path):
+    given = study(tmp_path, adapter="discrete")
+    work = KarStudy(given, KarSettings.of(given))
+    rows = work.collisions(work.arms.knowledge())
+    found = {(row["knowledge"], row["of"]): row for row in rows}
+    assert found["recorded answers", "users"]["codes"] == 3  # three tastes in all
+    assert found["recorded answers", "users"]["share"] == 1.0
+    assert found["echo-1", "items"]["share"] < 1.0
 
 
 @pytest.mark.parametrize("extraction", ["collective", "streaming"])

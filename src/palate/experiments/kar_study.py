@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from palate.experiments.study import Study
 from palate.knowledge.attributes import validation_error
 from palate.knowledge.profiles import first_events
 from palate.models.adapters.as_of import AsOfVectors
+from palate.models.adapters.discrete import Discrete, DiscreteConfig, collisions
 from palate.models.adapters.registry import fitted
 from palate.models.ranking.features import Features, FeaturesConfig
 from palate.models.ranking.ranker import Ranker, RankerConfig
@@ -184,6 +185,17 @@ class KarStudy:
             "test rows with a known item": asked[samples.test.items].mean(),
         }
         return [{"what": name, "n": value} for name, value in rows.items()]
+
+    def collisions(self, arms: Sequence[Arm]) -> list[dict[str, object]]:
+        """Of discrete IDs, how many users and items share all theirs with another; nothing for other adapters."""
+        if self.settings.adapter != "discrete":
+            return []
+        known = {
+            (arm.name, side): matrix for arm in arms for side, matrix in (("users", arm.user), ("items", arm.item))
+        }
+        found = {key: Discrete.prepared(m, DiscreteConfig()) for key, m in known.items() if m is not None and m.any()}
+        counted = {key: collisions(codes.astype(np.int64)) for key, codes in found.items()}
+        return [{"knowledge": name, "of": side, **vars(c), "share": c.share} for (name, side), c in counted.items()]
 
     def judge(self, backbone: str) -> Callable[[Arm, int], FloatArray]:
         """Trains that backbone with an arm and a seed, or reads what it said before; probabilities of the test rows."""

@@ -69,10 +69,11 @@ def kar(study: Study) -> Report:
             "By slice, mean of the backbones", _sliced(slices, list(controls)), "not corrected for their number"
         ),
         ReportTable("Facts", work.facts()),
+        ReportTable("Discrete IDs that are shared", work.collisions(knowledge)),
     ]
     rows = [{"arm": name, **_keys("auc", figure)} for name, figure in whole.figures.items()]
     chart = Chart("AUC, mean of the backbones", "intervals", rows, "arm", "auc")
-    return Report("KAR", _verdict(whole, suites, list(controls)), tables, [chart], _notes(work))
+    return Report("KAR", _verdict(whole, suites, list(controls)), [t for t in tables if t.rows], [chart], _notes(work))
 
 
 def _means(work: KarStudy, whole: Judged, suites: dict[str, ControlSuite]) -> ReportTable:

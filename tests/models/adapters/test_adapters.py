@@ -44,7 +44,7 @@ COUNTS = {
 FIELDS = {"similarity": 3, "discrete": 4}
 
 
-@pytest.mark.parametrize("name", COUNTS)  # that of learn stands beside its model's tests
+@pytest.mark.parametrize("name", COUNTS)
 def test_parameters_are_as_many_as_the_formula_says_and_all_learn(name):
     module, users, items = made(name)
     assert sum(p.numel() for p in module.parameters()) == COUNTS[name]
