@@ -92,7 +92,7 @@ def _controls(controls: Mapping[str, Any]) -> list[RenderableType]:
     if not rows:
         return []
     table = _table("Controls: the same model, other knowledge", "knowledge", "NDCG", "recall", "tokens")
-    for row in rows[:6]:
+    for row in rows[:9]:
         cells = (_figure(row, "ndcg"), _figure(row, "recall"), count(row.get("tokens")))
         table.add_row(_line(row.get("knowledge"), limit=40), *cells)
     return [Text(), table, *_verdict(controls)]
