@@ -11,6 +11,7 @@ from rich.text import Text
 
 from palate.console.words import count, finite, interval, score, seconds
 from palate.errors import printable
+from palate.experiments.controls import OFF, RAW
 from palate.project.report_view import KEPT, difference, reasons_of, rows_of, section_of, source_means, totals
 
 WIDTH = 96
@@ -92,10 +93,16 @@ def _controls(controls: Mapping[str, Any]) -> list[RenderableType]:
     if not rows:
         return []
     table = _table("Controls: the same model, other knowledge", "knowledge", "NDCG", "recall", "tokens")
-    for row in rows[:9]:
+    first = sorted(range(len(rows)), key=lambda at: not _is_said(rows[at]))[:6]
+    for row in (rows[at] for at in sorted(first)):
         cells = (_figure(row, "ndcg"), _figure(row, "recall"), count(row.get("tokens")))
         table.add_row(_line(row.get("knowledge"), limit=40), *cells)
     return [Text(), table, *_verdict(controls)]
+
+
+def _is_said(row: Mapping[str, Any]) -> bool:
+    """What a reader looks for first: no knowledge, the raw text, and each knowledge itself."""
+    return row.get("knowledge") in (OFF, RAW) or row.get("survives") is not None
 
 
 def _figure(row: Mapping[str, Any], name: str) -> str:
