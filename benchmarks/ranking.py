@@ -27,7 +27,8 @@ from sklearn.linear_model import LogisticRegression
 
 from palate.data.dataset import Dataset, FloatArray
 from palate.data.samples import Samples, clicked_samples, rated_samples
-from palate.evaluation.rating import auc, auc_resampled, expected_calibration_error, gauc, log_loss
+from palate.evaluation.controls import judge_arms, weighted_auc
+from palate.evaluation.rating import auc, expected_calibration_error, gauc, log_loss
 from palate.models.ranking.columns import Fields
 from palate.models.ranking.features import Features, FeaturesConfig
 from palate.models.ranking.ranker import Ranker, RankerConfig
@@ -84,19 +85,25 @@ def baselines(features: Features, samples: Samples) -> dict[str, FloatArray]:
     }
 
 
-def figures(samples: Samples, predictions: list[FloatArray]) -> tuple[dict[str, Any], FloatArray]:
+def figures(samples: Samples, predictions: list[FloatArray], plain: FloatArray | None = None) -> dict[str, Any]:
+    """Of one model's seeds; `plain`: what logistic regression predicted."""
     y, users = samples.labels[:, 0], samples.users
-    drawn = np.mean([auc_resampled(y, p, users) for p in predictions], axis=0)
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    arms = {"own": np.stack(predictions)} | ({} if plain is None else {"plain": plain})
+    pairs = [] if plain is None else [("own", "plain")]
+    judged = judge_arms(arms, users, pairs, weighted_auc(y))
+    own = judged.figures["own"]
     found = {
-        "auc": float(np.mean([auc(y, p) for p in predictions])),
-        "auc_low": float(low),
-        "auc_high": float(high),
+        "auc": own.mean,
+        "auc_low": own.low,
+        "auc_high": own.high,
         "gauc": float(np.mean([gauc(y, p, users) for p in predictions])),
         "log_loss": float(np.mean([log_loss(y, p) for p in predictions])),
         "ece": float(np.mean([expected_calibration_error(y, p) for p in predictions])),
     }
-    return found, drawn
+    for contrast in judged.contrasts:
+        change = contrast.difference
+        found["over_logistic_regression"] = [change.mean, change.low, change.high]
+    return found
 
 
 def measure(name: str, models: tuple[str, ...], seeds: int) -> dict[str, Any]:
@@ -105,19 +112,16 @@ def measure(name: str, models: tuple[str, ...], seeds: int) -> dict[str, Any]:
     fields = [*features.item_fields.names, *features.user_fields.names, *features.number_names]
     found: dict[str, Any] = {}
     result = {"rows": sizes, "features": fields, "seeds": seeds, "models": found}
-    drawn: dict[str, FloatArray] = {}
-    for label, predicted in baselines(features, samples).items():
-        found[label], drawn[label] = figures(samples.test, [predicted])
+    simple = baselines(features, samples)
+    for label, predicted in simple.items():
+        found[label] = figures(samples.test, [predicted])
     for model in models:
         predictions, curves, begun = [], [], time.process_time()
         for seed in range(seeds):
             ranker = Ranker(model, RankerConfig(seed=seed, threads=1, calibration="platt"))
             predictions.append(ranker.fit(features, samples.train, samples.validation).predict(samples.test))
             curves.append(ranker.curve)
-        found[model], drawn[model] = figures(samples.test, predictions)
-        change = drawn[model] - drawn["logistic regression"]
-        found[model] |= {
-            "over_logistic_regression": [float(change.mean()), *map(float, np.nanquantile(change, [0.025, 0.975]))],
+        found[model] = figures(samples.test, predictions, simple["logistic regression"]) | {
             "validation": float(np.mean([max(curve) for curve in curves])),
             "epochs": [len(curve) for curve in curves],
             "processor_seconds_a_seed": (time.process_time() - begun) / seeds,

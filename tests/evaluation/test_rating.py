@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
 from palate.errors import InputError
-from palate.evaluation.rating import auc, auc_resampled, expected_calibration_error, gauc, log_loss
+from palate.evaluation.rating import auc, expected_calibration_error, gauc, log_loss
 
 judged = st.lists(
     st.tuples(st.integers(0, 1), st.integers(0, 20).map(lambda n: n / 20), st.integers(0, 4)), min_size=4, max_size=80
@@ -41,28 +41,7 @@ def test_calibration_error_by_hand() -> None:
     assert expected_calibration_error([1, 0, 1, 1], [0.65, 0.65, 0.95, 0.95]) == pytest.approx((0.15 + 0.05) / 2)
 
 
-def test_resampled_auc_equals_resampling_the_rows() -> None:
-    rng = np.random.default_rng(0)
-    users = rng.integers(0, 12, 200)
-    labels, scores = rng.integers(0, 2, 200), np.round(rng.random(200), 1)
-    fast = auc_resampled(labels, scores, users, n=30, seed=5)
-    draws = np.random.default_rng(5)
-    _, codes = np.unique([list(dict.fromkeys(users.tolist())).index(u) for u in users], return_inverse=True)
-    for one in fast:
-        rows = np.concatenate([np.flatnonzero(codes == g) for g in draws.integers(0, 12, 12)])
-        assert one == pytest.approx(roc_auc_score(labels[rows], scores[rows]))
-
-
-def test_resamples_are_the_same_for_two_models() -> None:
-    rng = np.random.default_rng(0)
-    users, labels, scores = rng.integers(0, 12, 200), rng.integers(0, 2, 200), rng.random(200)
-    difference = auc_resampled(labels, scores, users) - auc_resampled(labels, 1 - scores, users)
-    assert np.std(difference + 1 - 2 * auc_resampled(labels, scores, users)) < 1e-9
-
-
 def test_one_class_alone_has_no_auc() -> None:
-    assert np.isnan(auc_resampled([1, 1, 1], [0.1, 0.2, 0.3], [0, 1, 2], n=5)).all()
-    assert np.isnan(auc_resampled([], [], [], n=5)).all()
     assert np.isnan(log_loss([], [])) and np.isnan(gauc([], [], []))
 
 
@@ -71,5 +50,3 @@ def test_bad_input_is_named() -> None:
         log_loss([1, 0], [0.5])
     with pytest.raises(InputError, match="hold NaN"):
         gauc([1, 0], [0.5, np.nan], [0, 0])
-    with pytest.raises(InputError, match="differ in length"):
-        auc_resampled([1, 0], [0.5, 0.2], [0])

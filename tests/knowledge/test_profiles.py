@@ -12,6 +12,7 @@ import pytest
 from profile_data import FACTORS, START, Echo, Letters, dataset, log, shuffled_after
 
 from palate.data.folder import read_folder
+from palate.data.samples import first_places
 from palate.knowledge.as_of import newest_before
 from palate.knowledge.collective import CollectiveConfig, ask_clusters, make_clusters, seen_only
 from palate.knowledge.profile_prompts import read_text
@@ -20,7 +21,6 @@ from palate.knowledge.profiles import (
     Interview,
     ProfileConfig,
     Seen,
-    first_events,
     item_facts,
     notes,
     seen_first,
@@ -35,8 +35,8 @@ CLOSED, TEXT = ProfileConfig(answer="closed"), ProfileConfig()
 
 def test_half_of_the_history_and_at_most_the_cap_is_seen():
     data = log(n_users=3, n_events=7)
-    assert first_events(data).tolist() == [4, 4, 4]
-    assert first_events(data, cap=2).tolist() == [2, 2, 2]
+    assert first_places(data).tolist() == [4, 4, 4]
+    assert first_places(data, cap=2).tolist() == [2, 2, 2]
     for seen in seen_first(data, cap=3):
         np.testing.assert_array_equal(seen.items, data.histories.of(seen.user_num)[:3])
         assert seen.as_of == data.histories.times_of(seen.user_num)[2]
@@ -62,7 +62,7 @@ def test_the_liked_come_first_and_the_disliked_apart():
 @pytest.mark.parametrize("seed", [1, 2])
 def test_what_comes_after_the_cut_changes_nothing(config, seed):
     data = log()
-    first = first_events(data)
+    first = first_places(data)
     later = shuffled_after(data, first, seed)
     assert not later.events["item_id"].equals(data.events["item_id"])
     found = []

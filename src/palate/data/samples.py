@@ -102,7 +102,7 @@ def split_by_user(dataset: Dataset, validation: float = 0.1, test: float = 0.1, 
 def first_places(dataset: Dataset, cap: int = CAP) -> Places:
     """How many of each user's first events a profile may read, [n_users]: half of them, `cap` at most (KAR).
 
-    Give the training events alone: how much a user will do later is not known.
+    As published, n hangs on how much a user will ever do; give the training events alone where that may not be known.
     """
     half: Places = (np.diff(dataset.histories.offsets) + 1) // 2
     return np.minimum(half, cap)

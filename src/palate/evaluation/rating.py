@@ -1,4 +1,7 @@
-"""How good are predicted probabilities: AUC, GAUC, LogLoss, ECE, and AUC on many resamples of users at once."""
+"""How good are predicted probabilities: AUC, GAUC, LogLoss, ECE.
+
+Intervals and differences over users: `judge_arms` with `weighted_auc` (`palate.evaluation.controls`).
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,10 @@ from palate.errors import InputError
 from palate.evaluation.binary import auc, expected_calibration_error
 from palate.evaluation.bootstrap import Groups, group_codes
 
-__all__ = ["auc", "auc_resampled", "expected_calibration_error", "gauc", "log_loss"]
+__all__ = ["auc", "expected_calibration_error", "gauc", "log_loss"]
 
 Array = npt.NDArray[np.float64]
 _EDGE = 1e-7  # probabilities are kept this far from 0 and 1
-_CHUNK = 8_000_000  # multiplicities held at a time
 
 
 def log_loss(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
@@ -48,37 +50,6 @@ def gauc(labels: npt.ArrayLike, scores: npt.ArrayLike, users: Groups) -> float:
         return float("nan")
     own = won[judged] / (n_positive * n_negative)[judged]
     return float(np.average(own, weights=(n_positive + n_negative)[judged]))
-
-
-def auc_resampled(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: Groups, n: int = 1000, seed: int = 0) -> Array:
-    """AUC on `n` bootstrap resamples of whole groups (users), [n]; NaN where a resample has one class only.
-
-    A resample is how often each group was drawn; scores are sorted once for all. The same groups, `n` and `seed` give
-    the same resamples, so that two models' results can be subtracted pair by pair.
-    """
-    y, s = _checked(labels, scores)
-    codes = group_codes(groups)
-    if len(codes) != len(y):
-        raise InputError("Labels and groups differ in length", got=f"{len(y)} labels, {len(codes)} groups")
-    n_groups = int(codes.max(initial=-1)) + 1
-    if not n_groups:
-        return np.full(n, np.nan)
-    order = np.argsort(s, kind="stable")
-    starts = np.flatnonzero(np.diff(s[order], prepend=-np.inf))
-    y, codes = y[order].astype(np.float32), codes[order]
-    rng, results = np.random.default_rng(seed), []
-    step = max(1, _CHUNK // max(len(y), 1))
-    for begin in range(0, n, step):
-        drawn = [
-            np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups) for _ in range(min(step, n - begin))
-        ]
-        weights = np.array(drawn, dtype=np.float32)[:, codes]
-        positive = np.add.reduceat(weights * y, starts, axis=1).astype(np.float64)
-        negative = np.add.reduceat(weights * (1 - y), starts, axis=1).astype(np.float64)
-        below = np.cumsum(negative, axis=1) - negative / 2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            results.append((positive * below).sum(1) / (positive.sum(1) * negative.sum(1)))
-    return np.concatenate([*results, np.zeros(0)])
 
 
 def _checked(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.dataset import Dataset, FloatArray
+from palate.data.samples import first_places
 from palate.errors import InputError
 from palate.experiments.controls import RAW, Arm
 from palate.experiments.study import Study
@@ -25,7 +26,6 @@ from palate.knowledge.profiles import (
     Interview,
     ProfileConfig,
     Seen,
-    first_events,
     item_facts,
     seen_windows,
     streamed_profiles,
@@ -90,7 +90,7 @@ class KarArms:
     @cached_property
     def windows(self) -> list[list[Seen]]:
         """What the first version of a profile rests on, then what each further one adds."""
-        ends = first_events(self.dataset, self.settings.cap)
+        ends = first_places(self.dataset, self.settings.cap)
         found = [seen_windows(self.dataset, np.zeros_like(ends), ends)]
         for _ in range(self.settings.updates if self.settings.extraction == "streaming" else 0):
             full = ends + _WINDOW <= np.diff(self.dataset.histories.offsets)

@@ -17,14 +17,13 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate.data.dataset import FloatArray
-from palate.data.samples import Samples, clicked_samples, from_place, rated_samples, split_by_user
+from palate.data.samples import Samples, clicked_samples, first_places, from_place, rated_samples, split_by_user
 from palate.data.splits import TEST, TRAIN, VALIDATION, has_clock, split_in_time
 from palate.errors import InputError
 from palate.experiments.controls import Arm
 from palate.experiments.kar_arms import KarArms
 from palate.experiments.study import Study
 from palate.knowledge.attributes import validation_error
-from palate.knowledge.profiles import first_events
 from palate.models.adapters.as_of import AsOfVectors
 from palate.models.adapters.discrete import Discrete, DiscreteConfig, collisions
 from palate.models.adapters.registry import fitted
@@ -122,7 +121,7 @@ class KarStudy:
             found = rated_samples(dataset, settings.threshold, part)
         else:
             found = clicked_samples(dataset, settings.negatives, part=part)
-        first = first_events(dataset, settings.cap)
+        first = first_places(dataset, settings.cap)
         last = dataset.histories.times[np.maximum(dataset.histories.offsets[:-1] + first - 1, 0)]
         found = from_place(found, first)
         found = found.take(found.times > last[found.users])

@@ -15,9 +15,10 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import Dataset, FloatArray, IntArray
+from palate.data.samples import first_places
 from palate.knowledge.blocks import item_blocks
 from palate.knowledge.clusters import kmeans, nearest, soft_assignment, unit
-from palate.knowledge.profiles import Interview, Seen, Subject, first_events, seen_windows
+from palate.knowledge.profiles import Interview, Seen, Subject, seen_windows
 
 
 class CollectiveConfig(BaseModel):
@@ -66,7 +67,7 @@ def seen_only(dataset: Dataset, train: npt.NDArray[np.bool_], cap: int = 30) -> 
     order = np.argsort(dataset.events["user_num"].to_numpy(), kind="stable")
     offsets = dataset.histories.offsets
     place[order] = np.arange(len(order)) - np.repeat(offsets[:-1], np.diff(offsets))
-    n = first_events(dataset, cap)[dataset.events["user_num"].to_numpy()]
+    n = first_places(dataset, cap)[dataset.events["user_num"].to_numpy()]
     return dataset.with_events(dataset.events.filter(pl.Series((place < n) & train)))
 
 

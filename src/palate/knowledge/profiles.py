@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import TIMESTAMP, Dataset, IntArray
+from palate.data.samples import first_places
 from palate.knowledge.annotate import content_hash
 from palate.knowledge.factors import Factors
 from palate.knowledge.profile_prompts import closed_request, read_text, text_request
@@ -56,12 +57,6 @@ class Seen:
     as_of: int
 
 
-def first_events(dataset: Dataset, cap: int = 30) -> npt.NDArray[np.int64]:
-    """How many of each user's events a profile may rest on, [n_users]."""
-    counts = np.diff(dataset.histories.offsets)
-    return np.asarray(np.minimum((counts + 1) // 2, cap), dtype=np.int64)
-
-
 def seen_windows(dataset: Dataset, starts: npt.ArrayLike, ends: npt.ArrayLike) -> list[Seen]:
     """Of each user the events at the places [start, end) of the history; users with none are left out."""
     packed = dataset.histories
@@ -77,7 +72,7 @@ def seen_windows(dataset: Dataset, starts: npt.ArrayLike, ends: npt.ArrayLike) -
 
 def seen_first(dataset: Dataset, cap: int = 30) -> list[Seen]:
     """What the leak guard lets be seen of each user."""
-    n = first_events(dataset, cap)
+    n = first_places(dataset, cap)
     return seen_windows(dataset, np.zeros_like(n), n)
 
 
