@@ -16,6 +16,7 @@ from palate.data.samples import rated_samples
 from palate.evaluation.rating import auc, log_loss
 
 pytest.importorskip("torch")
+from palate.models import parts
 from palate.models.ranking import registry
 from palate.models.ranking.features import Features, FeaturesConfig
 from palate.models.ranking.ranker import Ranker, RankerConfig
@@ -61,5 +62,5 @@ def test_other_packages_add_theirs_by_an_entry_point(module: ModuleType, monkeyp
     group = re.search(r'^\[project\.entry-points\."(\S+)"\]\n(\w+) = "(\S+)"$', "\n".join(blocks("toml")), re.M)
     assert group is not None and group[1] == registry.GROUP
     point = EntryPoint(group[2], "fwfm:FwFM", group[1])
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setattr(parts, "entry_points", lambda group: [point] if group == point.group else [])
     assert registry.backbone("fwfm") is module.FwFM

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from palate.errors import InputError
 from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.run import Run
@@ -34,3 +35,18 @@ def say(answer: dict[str, Any], as_json: bool) -> None:
     for name, value in answer.items():
         shown = f"{value:,.4g}" if isinstance(value, float) else value
         typer.echo(f"{name.replace('_', ' ')}: {shown}")
+
+
+def settings_of(given: list[str] | None) -> dict[str, str]:
+    """What `--set NAME=VALUE` said, again and again.
+
+    Raises:
+        InputError: One is not written like that.
+    """
+    found = {}
+    for each in given or []:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise InputError("A setting is written NAME=VALUE.", where="--set", got=each)
+        found[name] = value
+    return found

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from palate.cli.options import JsonOption
+from palate.cli.options import JsonOption, settings_of
 from palate.console.words import plain
 from palate.errors import InputError, printable
 from palate.experiments.study import Report
@@ -88,7 +88,7 @@ def run(
     started, engine = time.perf_counter(), _engine(model, base_url)
     with closing(engine), Ledger(workspace / "ledger.sqlite") as ledger, bars.shown():
         budget = Budget(f"recipe {name} {started}", tokens=max_tokens)
-        settings = _settings(setting or [])
+        settings = settings_of(setting)
         study = open_study(sources, folder, engine, ledger, budget, seeds=seeds, settings=settings, progress=progress)
         report = recipe(study)
         spent = study.llm.spent
@@ -113,16 +113,6 @@ def _engine(model: str | None, base_url: str | None) -> Engine:
     if model is None:
         raise InputError("A server needs a model.", where="--model", hint="Name the model as the server knows it.")
     return OpenAIEngine(base_url, model)
-
-
-def _settings(given: list[str]) -> dict[str, str]:
-    found = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not equals or not name:
-            raise InputError("A setting is written NAME=VALUE.", where="--set", got=each)
-        found[name] = value
-    return found
 
 
 def _tell(report: Report, folder: Path, facts: dict[str, Any], as_json: bool) -> None:

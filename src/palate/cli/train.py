@@ -9,23 +9,21 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 import yaml
 
-from palate.cli.options import JsonOption, ProjectOption, say
+from palate.cli.options import JsonOption, ProjectOption, say, settings_of
 from palate.console.words import plain
 from palate.data.folder import read_folder
 from palate.data.splits import Split, split_in_time
 from palate.data.whole_file import replace_file
 from palate.errors import InputError
-from palate.evaluation.ranking import ndcg, recall
-from palate.experiments.compare import rank
+from palate.experiments.compare import on_validation
 from palate.experiments.tune import Trial
 from palate.models.registry import make
 from palate.project.progress import Bars
 from palate.project.project import Project
-from palate.project.tuning import setting, tune_kept
+from palate.project.tuning import tune_kept
 
 
 def add_to(app: typer.Typer) -> None:
@@ -52,7 +50,7 @@ def train(
     """
     bars = Bars(as_json)
     with _material(project, data) as (split, fixed, state), bars.shown():
-        params = fixed.get(model, {}) | dict(map(setting, settings or []))
+        params = fixed.get(model, {}) | {name: _value(name, text) for name, text in settings_of(settings).items()}
         if tune:
             answer = _searched(model, split, state, params, trials, minutes, bars)
         else:
@@ -60,6 +58,14 @@ def train(
     if out is not None:
         _write(out, model, answer["params"])
     say(plain(answer), as_json)
+
+
+def _value(name: str, text: str) -> Any:
+    """As YAML reads it."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError("The value of a setting is no YAML.", where=f"--set {name}", got=text) from error
 
 
 @contextmanager
@@ -76,15 +82,11 @@ def _trained(model: str, split: Split, params: dict[str, Any]) -> dict[str, Any]
     begun = time.perf_counter()
     fitted = make(model, params).fit(split.train, None, split.validation)
     seconds = time.perf_counter() - begun
-    held = split.validation
-    top = rank(fitted, held, 10)
-    figures = {"NDCG@10": float(np.nanmean(ndcg(top, held.targets, 10)))}
-    figures["recall@10"] = float(np.nanmean(recall(top, held.targets, 10)))
-    found = {f"validation {name}": value for name, value in figures.items()}
+    found = {f"validation {name}": value for name, value in on_validation(fitted, split).items()}
     return {
         "model": model,
         "split": split.name,
-        "queries": len(held.queries),
+        "queries": len(split.validation.queries),
         **found,
         "seconds": seconds,
         "params": params,

@@ -160,13 +160,21 @@ def choose_on_validation(
         start = time.perf_counter()
         model.fit(split.train, knowledge, split.validation)
         seconds = time.perf_counter() - start
-        figure = float(np.nanmean(ndcg(rank(model, split.validation, n), split.validation.targets, n)))
+        figure = on_validation(model, split, n)[f"NDCG@{n}"]
         if best is None or figure > max(row["ndcg"] for row in tried):
             best = Choice(name, params, model, seconds, tried)
         tried.append({"params": params, "ndcg": figure, "fit_seconds": seconds})
     if best is None:
         raise InputError("There is no configuration to choose from", where=name)
     return best
+
+
+def on_validation(model: Recommender, split: Split, n: int = 10) -> dict[str, float]:
+    """NDCG@n and recall@n of a fitted model on the validation part: what settings are chosen by."""
+    held = split.validation
+    top = rank(model, held, n)
+    found = {f"NDCG@{n}": ndcg(top, held.targets, n), f"recall@{n}": recall(top, held.targets, n)}
+    return {name: float(np.nanmean(values)) for name, values in found.items()}
 
 
 def rank(model: Recommender, held: Holdout, n: int) -> Ranking:

@@ -15,8 +15,7 @@ import numpy as np
 
 from palate.data.splits import Split
 from palate.errors import InputError, PalateError
-from palate.evaluation.ranking import ndcg
-from palate.experiments.compare import rank
+from palate.experiments.compare import on_validation
 from palate.knowledge.tables import Knowledge
 from palate.models.registry import config_class, make
 from palate.models.search_space import Between, SearchSpace
@@ -144,8 +143,7 @@ def _run(name: str, params: dict[str, Any], split: Split, knowledge: Knowledge |
     begun = time.perf_counter()
     try:
         model = make(name, params).fit(split.train, knowledge, split.validation)
-        held = split.validation
-        figure = float(np.nanmean(ndcg(rank(model, held, n), held.targets, n)))
+        figure = on_validation(model, split, n)[f"NDCG@{n}"]
     except (PalateError, ArithmeticError, np.linalg.LinAlgError) as error:  # settings that diverge are a finding
         return Trial(params, None, time.perf_counter() - begun, str(error).split("\n")[0])
     return Trial(params, figure, time.perf_counter() - begun)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from palate.data.splits import Split
-from palate.errors import InputError, StorageError
+from palate.errors import StorageError
 from palate.experiments.tune import Trial, Tuned, tune
 from palate.project.steps import digest
 
@@ -70,20 +70,3 @@ def _append(path: Path, row: dict[str, Any]) -> None:
     except OSError as error:
         hint = "Free some space; the trials before are kept."
         raise StorageError("A trial could not be kept.", where=str(path), got=error, hint=hint) from error
-
-
-def setting(given: str) -> tuple[str, Any]:
-    """`NAME=VALUE`, the value as YAML reads it.
-
-    Raises:
-        InputError: It is not written like that.
-    """
-    import yaml
-
-    name, equals, value = given.partition("=")
-    if not equals or not name:
-        raise InputError("A setting is written NAME=VALUE.", where="--set", got=given)
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError("The value of a setting is no YAML.", where=f"--set {name}", got=value) from error

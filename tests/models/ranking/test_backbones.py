@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pytest
 
 torch = pytest.importorskip("torch")
+from palate.models.parts import configured  # noqa: E402
 from palate.models.ranking.blocks import BackboneConfig  # noqa: E402
-from palate.models.ranking.registry import BACKBONES, backbone, configured  # noqa: E402
+from palate.models.ranking.registry import BACKBONES, backbone  # noqa: E402
 
 Array = npt.NDArray[np.float64]
 NINE = [name for name in BACKBONES if name not in ("mmoe", "stem")]

@@ -13,8 +13,9 @@ from palate.evaluation.rating import auc
 from palate.models.ranking.features import Features, FeaturesConfig
 
 torch = pytest.importorskip("torch")
+from palate.models.parts import configured  # noqa: E402
 from palate.models.ranking.ranker import Ranker, RankerConfig  # noqa: E402
-from palate.models.ranking.registry import BACKBONES, backbone, configured  # noqa: E402
+from palate.models.ranking.registry import BACKBONES, backbone  # noqa: E402
 
 B, F, D, TASKS = 6, 4, 8, 2
 PARAMS = {"inner": "deepfm", "inner_params": {"hidden": (6,), "dropout": 0.0}, "dropout": 0.0, "size": 5, "tower": (3,)}

@@ -23,6 +23,7 @@ class Adapter(Protocol):
     A width of 0 on one side says that nothing is known there; that side has no fields then. A module may also have
     `beside(user [b, d], item [b, d])`, called with the behaviour of the same rows (the mean of the history and the item
     as its ids have it), `labelled(labels)`, and `auxiliary()`, a term of the loss of the last forward pass.
+    The class may have `prepared(vectors, config)` and `counted(items, counts)`: vectors as it wants them.
     """
 
     Config: ClassVar[type[AdapterConfig]]

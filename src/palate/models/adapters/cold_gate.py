@@ -43,7 +43,7 @@ class ColdGate(Mapped):
         """[b] counts to [b] shares, falling."""
         return torch.sigmoid(self.bias - nn.functional.softplus(self.slope) * counts.log1p())
 
-
-def counted(items: FloatArray, counts: npt.ArrayLike) -> FloatArray:
-    """[n, di] to [n, di + 1]: the training count of each item behind its vector."""
-    return np.hstack([items, np.asarray(counts, dtype=np.float32)[:, None]])
+    @staticmethod
+    def counted(items: FloatArray, counts: npt.ArrayLike) -> FloatArray:
+        """[n, di] to [n, di + 1]: the training count of each item behind its vector."""
+        return np.hstack([items, np.asarray(counts, dtype=np.float32)[:, None]])

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
 import numpy.typing as npt
 from torch import nn
 
 from palate.data.dataset import FloatArray
-from palate.errors import InputError
 from palate.models.adapters.adapter import Adapter
-from palate.models.adapters.cold_gate import ColdGate, counted
+from palate.models.parts import configured, named
 
 GROUP = "palate.adapters"
 # name -> "module:Class"
@@ -30,18 +27,8 @@ MakeAdapter = Callable[[int, int, int], nn.Module]
 
 
 def adapter(name: str) -> Adapter:
-    """The class of that name.
-
-    Raises:
-        InputError: There is none.
-    """
-    if name in ADAPTERS:
-        module, kind = ADAPTERS[name].split(":")
-        return cast(Adapter, getattr(import_module(module), kind))
-    others: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=GROUP)}
-    if name in others:
-        return cast(Adapter, others[name].load())
-    raise InputError("There is no such adapter", got=name, allowed=", ".join((*ADAPTERS, *others)))
+    """The class of that name. Raises `InputError` where there is none."""
+    return cast(Adapter, named(name, ADAPTERS, GROUP, "adapter"))
 
 
 def fitted(
@@ -57,12 +44,9 @@ def fitted(
         InputError: No such adapter, or parameters that it does not have.
     """
     kind = adapter(name)
-    try:
-        config = kind.Config(**(params or {}))
-    except ValueError as error:  # pydantic's, which is one
-        raise InputError("The parameters of the adapter do not fit", where=name, got=error) from error
+    config = configured(kind, params or {})
     if hasattr(kind, "prepared"):
         users, items = kind.prepared(users, config), kind.prepared(items, config)
-    if kind is ColdGate:
-        items = counted(items, counts)
+    if hasattr(kind, "counted"):
+        items = kind.counted(items, counts)
     return lambda du, di, width: kind(du, di, width, config), users, items

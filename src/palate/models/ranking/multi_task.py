@@ -14,8 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from palate.models.parts import configured
 from palate.models.ranking.blocks import BackboneConfig, Mlp, auxiliary_of, squeezed
-from palate.models.ranking.registry import backbone, configured
+from palate.models.ranking.registry import backbone
 
 
 class MultiTaskConfig(BackboneConfig):

@@ -20,10 +20,11 @@ from palate.errors import InputError, PalateError
 from palate.evaluation.calibration import Method, calibrate
 from palate.evaluation.rating import auc, log_loss
 from palate.models.checkpoint import Checkpoint
+from palate.models.parts import configured
 from palate.models.ranking.blocks import Factory, auxiliary_of
 from palate.models.ranking.encoder import Batch, Encoded, Encoder
 from palate.models.ranking.features import Features
-from palate.models.ranking.registry import backbone, configured
+from palate.models.ranking.registry import backbone
 from palate.models.trainer import Progress, Trainer, TrainerConfig
 
 _ROWS = 4096  # predicted at a time

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, cast
+from typing import cast
 
-from palate.errors import InputError
-from palate.models.ranking.blocks import BackboneConfig, Factory
+from palate.models.parts import named
+from palate.models.ranking.blocks import Factory
 
 GROUP = "palate.backbones"
 # name -> "module:Class"
@@ -27,23 +25,5 @@ BACKBONES = {
 
 
 def backbone(name: str) -> Factory:
-    """The class of that name.
-
-    Raises:
-        InputError: There is none.
-    """
-    if name in BACKBONES:
-        module, kind = BACKBONES[name].split(":")
-        return cast(Factory, getattr(import_module(module), kind))
-    others: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=GROUP)}
-    if name in others:
-        return cast(Factory, others[name].load())
-    raise InputError("There is no such ranking backbone", got=name, allowed=", ".join((*BACKBONES, *others)))
-
-
-def configured(factory: Factory, params: dict[str, Any]) -> BackboneConfig:
-    """Raises `InputError` where `params` do not fit the class's configuration."""
-    try:
-        return factory.Config(**params)
-    except ValueError as error:  # pydantic's, which is one
-        raise InputError("The parameters of the ranking backbone do not fit", got=error) from error
+    """The class of that name. Raises `InputError` where there is none."""
+    return cast(Factory, named(name, BACKBONES, GROUP, "ranking backbone"))
