@@ -9,7 +9,8 @@ chooses the epoch (and the parameters of the counting models): the source's own 
 each user's last but one event where times are only places. The counting models have the same parameters under both.
 
 Runs set by set, model by model, seed by seed; what has been run is not run again. Each set's figures are kept in
-benchmarks/results/sequence_models-SET.json, its rankings beside them (not in git), from which the paired intervals are.
+benchmarks/results/sequence_models-SET.json, and beside them the place of each query's target in each ranking, from
+which the paired intervals are.
 
 RecBole: `--export-recbole EXPORT` writes the honest protocol's training events and queries for it and stops;
 `recbole/setup.sh` and `recbole/train.py` do the rest (see docs/models.md); `--recbole EXPORT` then takes its rankings.
@@ -20,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ from data_sets import load
 from palate.data.dataset import Dataset
 from palate.data.splits import TEST, Holdout, Split, has_clock, split_in_time, split_leave_last_one_out
 from palate.evaluation.bootstrap import bootstrap_mean, paired_difference
-from palate.evaluation.ranking import ndcg, recall
 from palate.experiments.compare import choose_on_validation, rank
 from palate.models.registry import make
 
@@ -74,32 +74,43 @@ def split_of(dataset: Dataset, protocol: str) -> Split:
 
 
 class Store:
-    """What has been run of one set: figures in one JSON, rankings as arrays beside it."""
+    """What has been run of one set: figures in a JSON file; beside it, of each query, the place of its target."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self.path, self.folder = folder / f"sequence_models-{name}.json", folder / "rankings" / name
+        self.path = folder / f"sequence_models-{name}.json"
         self.facts: dict[str, Any] = {"set": name, "protocols": {}, "chosen": {}, "runs": {}}
+        self.places: dict[str, np.ndarray] = {}
         if self.path.exists():
             self.facts = json.loads(self.path.read_text())
+        if self.path.with_suffix(".npz").exists():
+            with np.load(self.path.with_suffix(".npz"), allow_pickle=False) as kept:
+                self.places = dict(kept)
 
     def done(self, run: str) -> bool:
-        return run in self.facts["runs"] and self._file(run).exists()
+        return run in self.facts["runs"] and run in self.places
 
-    def top(self, run: str) -> np.ndarray:
-        return np.load(self._file(run))
-
-    def keep(self, run: str, top: np.ndarray, figures: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        np.save(self._file(run), top.astype(np.int32))
-        self.facts["runs"][run] = figures
+    def keep(self, run: str, places: np.ndarray, figures: dict[str, Any]) -> None:
+        self.places[run] = places
+        self.facts["runs"][run] = figures | {m: float(f(places).mean()) for m, f in METRICS.items()}
         self.write()
 
     def write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(self.path.with_suffix(".npz"), **self.places)
         self.path.write_text(json.dumps(self.facts, indent=1) + "\n")
 
-    def _file(self, run: str) -> Path:
-        return self.folder / (run.replace("/", "--").replace(" ", "_") + ".npy")
+
+def places_of(top: np.ndarray, targets: Sequence[np.ndarray]) -> np.ndarray:
+    """1 to 10: where the one target of each query stands in the ranking; 0: nowhere."""
+    found = top[:, :10] == np.array([target[0] for target in targets])[:, None]
+    return np.where(found.any(1), found.argmax(1) + 1, 0).astype(np.uint8)
+
+
+# one target a query: recall is the hit rate
+METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "NDCG@10": lambda places: np.where(places > 0, 1 / np.log2(1.0 + np.maximum(places, 1)), 0.0),
+    "HR@10": lambda places: (places > 0).astype(np.float64),
+}
 
 
 def run_counting(name: str, split: Split, protocol: str, dataset: Dataset, store: Store) -> None:
@@ -132,24 +143,19 @@ def _fit_and_keep(run: str, name: str, params: Params, split: Split, store: Stor
     curve = getattr(model, "curve", None)
     if curve and split.validation.queries:
         figures |= {"validation": curve, "best_epoch": int(np.argmax(curve)) + 1}
-    top = rank(model, split.test, 10)
-    figures |= {m: float(np.nanmean(f(top, split.test.targets, 10))) for m, f in _METRICS.items()}
-    store.keep(run, top, figures)
-    print(run, {m: round(figures[m], 4) for m in _METRICS}, f"{figures['fit_seconds']:.0f} s", flush=True)
-
-
-_METRICS = {"NDCG@10": ndcg, "HR@10": recall}  # one target a query: recall is the hit rate
+    store.keep(run, places_of(rank(model, split.test, 10), split.test.targets), figures)
+    kept = store.facts["runs"][run]
+    print(run, {m: round(kept[m], 4) for m in METRICS}, f"{kept['fit_seconds']:.0f} s", flush=True)
 
 
 def table(protocol: str, split: Split, store: Store) -> list[dict[str, Any]]:
     """A row for each model: means over seeds, intervals over users, the difference to the best counting model."""
-    users, targets = [query.user_id for query in split.test.queries], split.test.targets
+    users = [query.user_id for query in split.test.queries]
     values: dict[str, dict[str, np.ndarray]] = {}
     for label in [*COUNTING, *NEURAL, RECBOLE]:
         runs = [run for run in store.facts["runs"] if run.startswith(f"{protocol}/{label}/") and store.done(run)]
         if runs:
-            tops = [store.top(run) for run in runs]
-            values[label] = {m: np.stack([f(top, targets, 10) for top in tops]) for m, f in _METRICS.items()}
+            values[label] = {m: np.stack([f(store.places[run]) for run in runs]) for m, f in METRICS.items()}
     counting = [label for label in values if label in COUNTING]
     best = max(counting, key=lambda label: values[label]["NDCG@10"].mean(), default=None)
     rows = []
@@ -170,7 +176,7 @@ def markdown(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "| model | seeds | NDCG@10 | HR@10 | NDCG@10 against the best counting model |"
     yield "|---|---|---|---|---|"
     for row in rows:
-        ndcg_, hit = ("{:.4f} [{:.4f}, {:.4f}]".format(*row[metric]) for metric in _METRICS)
+        ndcg_, hit = ("{:.4f} [{:.4f}, {:.4f}]".format(*row[metric]) for metric in METRICS)
         against = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row["difference"]) if "difference" in row else ""
         yield f"| {row['model']} | {row['seeds']} | {ndcg_} | {hit} | {against} |"
 
@@ -206,9 +212,8 @@ def _write_inter(folder: Path, part: str, rows: list[tuple[str, Any, Any]]) -> N
 def take_recbole(folder: Path, split: Split, store: Store) -> None:
     if not (folder / "test_top.npy").exists() or store.done(f"honest/{RECBOLE}/2020"):
         return
-    top, figures = np.load(folder / "test_top.npy")[:, :10], json.loads((folder / "recbole.json").read_text())
-    figures |= {m: float(np.nanmean(f(top, split.test.targets, 10))) for m, f in _METRICS.items()}
-    store.keep(f"honest/{RECBOLE}/2020", top, figures)
+    places = places_of(np.load(folder / "test_top.npy"), split.test.targets)
+    store.keep(f"honest/{RECBOLE}/2020", places, json.loads((folder / "recbole.json").read_text()))
 
 
 def run_set(name: str, args: argparse.Namespace) -> None:
