@@ -80,7 +80,7 @@ def make_clusters(seen: Dataset, config: CollectiveConfig | None = None) -> Clus
     items = items * (seen.item_counts > 0)[:, None]
     empty = np.zeros((0, items.shape[1]), dtype=np.float32)
     made = Clusters(items, empty, empty, config)
-    users = made.user_vectors(_everything(seen), seen.n_users)
+    users = made.user_vectors(everything(seen), seen.n_users)
     return Clusters(items, _centres(users, config, rng), _centres(items, config, rng), config)
 
 
@@ -105,7 +105,7 @@ def user_titles(seen: Dataset, clusters: Clusters) -> list[IntArray]:
     Counts are smoothed by 5 events drawn from everybody, so that one member's odd item is no lift.
     """
     owners = np.full(seen.n_users, -1, dtype=np.int64)
-    vectors = clusters.user_vectors(_everything(seen), seen.n_users)
+    vectors = clusters.user_vectors(everything(seen), seen.n_users)
     there = vectors.any(axis=1)
     owners[there] = nearest(vectors[there].astype(np.float64), clusters.user_centres.astype(np.float64))
     by_event, items = owners[seen.events["user_num"].to_numpy()], seen.events["item_num"].to_numpy()
@@ -141,7 +141,7 @@ def _subjects(
     return [Subject(name, text, as_of) for name, text in zip(names, shown, strict=True)]
 
 
-def _everything(dataset: Dataset) -> list[Seen]:
+def everything(dataset: Dataset) -> list[Seen]:
     counts = np.diff(dataset.histories.offsets)
     return seen_windows(dataset, np.zeros_like(counts), counts)
 

@@ -16,6 +16,7 @@ from palate.data.readers import read_dataset
 from palate.data.splits import Split, split_global_time
 from palate.errors import InputError
 from palate.knowledge.attributes import Attribute, load_attributes
+from palate.knowledge.draft_groups import groups_of
 from palate.knowledge.golden_set import GoldenSet, read_golden_set
 from palate.knowledge.media import MediaReader
 from palate.llm.budget import Budget
@@ -122,7 +123,10 @@ class Project:
 
     @cached_property
     def engine(self) -> Engine:
-        return self.make_engine()
+        made = self.make_engine()
+        if isinstance(made, TorchEngine):
+            made.group_of = groups_of(self.dataset)
+        return made
 
     @property
     def make_engine(self) -> Callable[[], Engine]:
@@ -159,7 +163,8 @@ def engine_of(section: LLMSection, folder: Path) -> Engine:
         if section.engine == "llama":
             return LlamaEngine(model)
         adapter = section.adapter and folder / section.adapter
-        return TorchEngine(model, adapter=adapter, decoding=section.decoding, drafts=folder / ".palate" / "drafts")
+        drafts = folder / ".palate" / "drafts"
+        return TorchEngine(model, dtype=section.dtype, adapter=adapter, decoding=section.decoding, drafts=drafts)
     if section.base_url is None or section.model is None:
         raise InputError("An LLM over HTTP needs base_url and model.", where="palate.yaml, section llm")
     return OpenAIEngine(

@@ -33,8 +33,8 @@ def test_what_followed_is_found_whole_and_nothing_else(answers, context, length,
         store.add(part)
     got = store.after(context, length, samples=10_000)
     rows = {tuple(t for t in row if t >= 0) for row in got.following.tolist()}
-    expected = plain(answers, context, 4, length) or plain(answers, context, 2, length)
-    assert rows == expected
+    orders = (plain(answers, context, order, length) for order in (8, 4, 2, 1))
+    assert rows == next(filter(None, orders), set())
 
 
 def test_segments_and_fresh_answers_answer_alike():
@@ -60,7 +60,7 @@ def test_the_bound_holds_and_the_newest_stay():
     assert len(store) <= 5000
     assert store.nbytes < 5000 * 64 + 300_000
     assert len(store.after(answers[-1][:10])) > 0
-    assert not len(store.after(answers[0][:10]))
+    assert store.after(answers[0][:10]).matched.max(initial=0) < 4
 
 
 def test_a_token_takes_some_twenty_bytes():

@@ -68,7 +68,7 @@ def test_strict_is_greedy_token_by_token(which, prompts, pool, most, drafted, br
     expected = [greedy(model, prompt, most) for prompt in prompts]
     store = DraftStore()
     store.add(pool + (expected if helped else []))  # with the true answers among them most drafts are right
-    drafter = Drafter(store, DraftConfig(most=drafted, least=0.0, branching=branching))
+    drafter = Drafter(store, DraftConfig(most=drafted, balance=1e9, branching=branching))
     found = decode(model, [Prompt(prompt, Strict(), most, drafter) for prompt in prompts], [END])
     assert [one.tokens for one in found] == expected
     assert all(one.error is None and one.accepted <= one.drafted for one in found)
@@ -80,7 +80,7 @@ def test_drafts_save_passes():
     store = DraftStore()
     store.add([expected])
     (plain,) = decode(model, [Prompt(prompt, Strict(), 40)], [END])
-    (quick,) = decode(model, [Prompt(prompt, Strict(), 40, Drafter(store, DraftConfig(least=0.01)))], [END])
+    (quick,) = decode(model, [Prompt(prompt, Strict(), 40, Drafter(store, DraftConfig(balance=1e91)))], [END])
     assert plain.tokens == quick.tokens == expected
     assert plain.passes == len(expected)
     assert quick.passes <= 1 + len(expected) // 6
@@ -98,7 +98,7 @@ def test_relaxed_takes_the_second_likeliest_with_enough_probability():
         assert rule.accepts(1, token) is taken
     store = DraftStore()
     store.add([[second, END]])
-    (found,) = decode(model, [Prompt(prompt, Relaxed(2, 0.0), 5, Drafter(store, DraftConfig(least=0.0)))], [END])
+    (found,) = decode(model, [Prompt(prompt, Relaxed(2, 0.0), 5, Drafter(store, DraftConfig(balance=1e9)))], [END])
     assert found.tokens[0] == second
 
 
@@ -109,7 +109,7 @@ def test_drawing_has_the_models_distribution_whatever_was_drafted():
         expected = (model(torch.tensor([prompt])).logits[0, -1] / 1.3).softmax(-1).numpy()
     store = DraftStore()
     store.add([[token, 3] for token in np.argsort(-expected)[[0, 1, 4, 8]].tolist() * 2])
-    drafter = Drafter(store, DraftConfig(least=0.0))
+    drafter = Drafter(store, DraftConfig(balance=1e9))
     prompts = [Prompt(prompt, Sampled(1.3, None, seed), 1 + seed % 2, drafter) for seed in range(n)]
     found = [one for start in range(0, n, 500) for one in decode(model, prompts[start : start + 500], [END])]
     counts = np.bincount([one.tokens[0] for one in found], minlength=VOCABULARY)
@@ -128,7 +128,7 @@ def test_an_early_end_and_the_most_tokens():
     expected = greedy(model, prompt, 30)
     store = DraftStore()
     store.add([expected])
-    drafter = Drafter(store, DraftConfig(least=0.01))
+    drafter = Drafter(store, DraftConfig(balance=1e91))
     (found,) = decode(model, [Prompt(prompt, Strict(), 30, drafter, lambda written: len(written) >= 4)], [END])
     assert found.tokens == expected[:4]
     (none,) = decode(model, [Prompt(prompt, Strict(), 0)], [END])
@@ -176,10 +176,10 @@ def test_the_own_text_is_looked_up(tokens, length):
 def test_a_tree_has_parents_before_children_and_keeps_its_bound():
     store = DraftStore()
     store.add([[1, 2, 3, 4, 0], [1, 2, 5, 6, 0], [1, 2, 3, 7, 0], [1, 8, 0]])
-    draft = Drafter(store, DraftConfig(most=6, least=0.0)).draft([9], [], 10)
+    draft = Drafter(store, DraftConfig(most=6, balance=1e9)).draft([9], [], 10)
     assert 0 < len(draft) <= 6
     assert all(parent < node for node, parent in enumerate(draft.parents))
     assert draft.tokens[0] == 1
-    line = Drafter(store, DraftConfig(most=6, least=0.0, branching=False)).draft([9], [], 10)
+    line = Drafter(store, DraftConfig(most=6, balance=1e9, branching=False)).draft([9], [], 10)
     assert line.parents == [-1, 0, 1, 2, 3][: len(line)]
     assert Drafter(store, DraftConfig(most=0)).draft([9], [], 10) == Draft()

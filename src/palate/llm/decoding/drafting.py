@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,49 +13,70 @@ from pydantic import BaseModel, ConfigDict, Field
 from palate.llm.decoding.store import NOTHING, DraftStore, Found
 
 _OTHER = 0.25  # weight of a place for each token less that agrees before it
+_MATCHES, _SHARES = 10, 12  # rows and columns of what is learned
 
 
 class DraftConfig(BaseModel):
-    """How much is guessed at a time."""
+    """How much is guessed at a time: a token is drafted where its chance of being accepted is worth its reading."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    most: int = Field(default=16, ge=0, description="tokens drafted for one request at a time")
-    depth: int = Field(default=12, ge=1, description="tokens of a branch (DARE: 12)")
-    least: float = Field(default=0.15, ge=0, le=1, description="chance of being accepted below which none is drafted")
+    most: int = Field(default=32, ge=0, description="tokens drafted for one request at a time")
+    depth: int = Field(default=24, ge=1, description="tokens of a branch (DARE: 12)")
+    balance: float = Field(
+        default=20.0,
+        gt=0,
+        description="tokens that are computed in the time in which the model's weights are read once: about 20 on a "
+        "CPU, hundreds on a GPU; the more, the longer the shots that pay",
+    )
     branching: bool = Field(default=True, description="a tree of drafts; false: the likeliest branch alone")
     samples: int = Field(default=48, ge=1, description="earlier places looked at")
+
+    def least(self, rows: int) -> float:
+        """The chance below which drafting a token costs more than it saves, where `rows` requests share a pass.
+
+        A pass of n rows takes balance + n, a token more in each takes n, and one accepted saves 1/n of a pass each.
+        """
+        return rows / (self.balance + rows)
 
 
 @dataclass(frozen=True)
 class Draft:
     """Tokens with their parents, each before its children; -1 stands for what was written last.
 
-    `matched`: how many tokens agreed at the places that the tree is made of.
+    `evidence`: of each token, the cell of `Chances` that its chance was taken from.
     """
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
-    matched: int = 0
+    evidence: list[tuple[int, int]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
 
 class Chances:
-    """How often the first token of a draft was accepted, by how many tokens agreed: learned while decoding."""
+    """How often a drafted token was accepted once its parent was: learned while decoding.
+
+    By how many tokens agreed before it, and by the share of the earlier places that went its way.
+    """
 
     def __init__(self) -> None:
-        self.tried, self.right = np.full(10, 4.0), np.linspace(1.5, 3.6, 10)
+        self._tried = np.full((_MATCHES, _SHARES), 4.0)
+        shares = (np.arange(_SHARES) + 0.5) / _SHARES
+        self._right = self._tried * np.linspace(0.4, 0.9, _MATCHES)[:, None] * shares
 
-    def of(self, matched: int) -> float:
-        place = min(matched, 9)
-        return float(self.right[place] / self.tried[place])
+    def of(self, matched: int, share: float) -> tuple[float, tuple[int, int]]:
+        """The chance, and the cell that it stands in."""
+        cell = min(matched, _MATCHES - 1), min(int(share * _SHARES), _SHARES - 1)
+        return float(self._right[cell] / self._tried[cell]), cell
 
-    def learn(self, matched: int, accepted: bool) -> None:
-        place = min(matched, 9)
-        self.tried[place] += 1
-        self.right[place] += accepted
+    def learn(self, draft: Draft, accepted: Collection[int]) -> None:
+        """`accepted`: the nodes that may stand, each with its parent."""
+        for node, (parent, cell) in enumerate(zip(draft.parents, draft.evidence, strict=True)):
+            if parent < 0 or parent in accepted:
+                self._tried[cell] += 1
+                self._right[cell] += node in accepted
 
 
 class Drafter:
@@ -69,18 +90,18 @@ class Drafter:
         self.store, self.config = store, config or DraftConfig()
         self.chances = Chances()
 
-    def draft(self, prompt: Sequence[int], written: Sequence[int], room: int) -> Draft:
-        """What may follow `written`, at most `room` deep."""
+    def draft(self, prompt: Sequence[int], written: Sequence[int], room: int, rows: int = 1) -> Draft:
+        """What may follow `written`, at most `room` deep, where `rows` requests are computed together."""
         config = self.config
         depth = min(config.depth, room)
         if depth < 1 or config.most < 1:
             return Draft()
         pool = NOTHING if self.store is None else self.store.after(written, depth, config.samples)
         own = own_text([*prompt, *written], depth)
-        return self._tree([found for found in (pool, own) if len(found)])
+        return self._tree([found for found in (pool, own) if len(found)], config.least(rows))
 
-    def _tree(self, sources: Sequence[Found]) -> Draft:
-        """The nodes with the best chance: the share of the places that go that way times what was learned."""
+    def _tree(self, sources: Sequence[Found], least: float) -> Draft:
+        """The earlier places' ways as a tree with the weight of each, and of it the nodes with the best chances."""
         if not sources:
             return Draft()
         longest = max(int(found.matched.max()) for found in sources)
@@ -101,29 +122,31 @@ class Drafter:
                     way[0] += weight
                     node = int(way[1])
                     totals[node] += weight
-        return self._best(weights, totals, longest)
+        return self._best(weights, totals, longest, least)
 
-    def _best(self, weights: list[dict[int, list[float | int]]], totals: list[float], matched: int) -> Draft:
-        config, rate = self.config, self.chances.of(matched)
-        tokens: list[int] = []
-        parents: list[int] = []
-        waiting: list[tuple[float, int, int, int, int]] = []
+    def _best(
+        self, weights: list[dict[int, list[float | int]]], totals: list[float], matched: int, least: float
+    ) -> Draft:
+        config, draft = self.config, Draft()
+        waiting: list[tuple[float, int, int, int, int, int, tuple[int, int]]] = []
 
-        def open_(node: int, chance: float, place: int) -> None:
+        def open_(node: int, chance: float, place: int, depth: int) -> None:
             ways = [(share / totals[node], token, int(child)) for token, (share, child) in weights[node].items()]
             if not config.branching:
                 ways = [max(ways)] if ways else []
             for share, token, child in ways:
-                if (own := chance * share * rate) >= config.least:
-                    heapq.heappush(waiting, (-own, len(parents), token, child, place))
+                rate, cell = self.chances.of(matched + depth, share)
+                if chance * rate >= least:
+                    heapq.heappush(waiting, (-chance * rate, len(draft), token, child, place, depth, cell))
 
-        open_(0, 1.0, -1)
-        while waiting and len(tokens) < config.most:
-            chance, _, token, child, parent = heapq.heappop(waiting)
-            tokens.append(token)
-            parents.append(parent)
-            open_(child, -chance, len(tokens) - 1)
-        return Draft(tokens, parents, matched)
+        open_(0, 1.0, -1, 0)
+        while waiting and len(draft) < config.most:
+            chance, _, token, child, parent, depth, cell = heapq.heappop(waiting)
+            draft.tokens.append(token)
+            draft.parents.append(parent)
+            draft.evidence.append(cell)
+            open_(child, -chance, len(draft) - 1, depth + 1)
+        return draft
 
 
 def own_text(tokens: Sequence[int], length: int, least: int = 2, most: int = 8) -> Found:

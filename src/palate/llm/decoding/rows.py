@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ class RowCache:
 
     def __init__(self, network: Any, n_rows: int, capacity: int) -> None:
         self.network, self.capacity = network, capacity
+        self._fewer = {"logits_to_keep": 1} if "logits_to_keep" in signature(network.forward).parameters else {}
         self.lengths: Places = np.zeros(n_rows, dtype=np.int64)
         self._cache: Any = _cache_of(capacity)
 
@@ -32,10 +34,11 @@ class RowCache:
         """Columns that a read sees, its own not counted."""
         return int(self.lengths.max(initial=0))
 
-    def read(self, ids: Places, places: Places, among: Mask) -> Tensor:
+    def read(self, ids: Places, places: Places, among: Mask, logits: bool = True) -> Tensor:
         """Logits [n, wide, vocabulary] of tokens `ids` [n, wide] at positions `places`.
 
-        Each token sees its row's kept tokens, and of those read now what `among` [n, wide, wide] says.
+        Each token sees its row's kept tokens, and of those read now what `among` [n, wide, wide] says. Without
+        `logits` only those of the last column are computed, where the model can do that.
         """
         import torch
 
@@ -46,14 +49,15 @@ class RowCache:
         for layer in self._cache.layers:
             layer.used = before
         network = self.network
-        logits: Tensor = network(
+        found: Tensor = network(
             input_ids=torch.from_numpy(ids).to(network.device),
             position_ids=torch.from_numpy(places).to(network.device),
             attention_mask=torch.from_numpy(mask)[:, None].to(network.device),
             past_key_values=self._cache,
             use_cache=True,
+            **({} if logits else self._fewer),
         ).logits
-        return logits
+        return found
 
     def keep(self, columns: Sequence[Sequence[int]]) -> None:
         """Of the last read, the columns that each row keeps, in order."""

@@ -108,7 +108,7 @@ class _Batch:
             ids[number, : lengths[number]] = row.prompt.tokens[:-1]
         places = np.broadcast_to(np.arange(wide), ids.shape).copy()
         among = np.broadcast_to(np.tri(wide, dtype=bool), (len(ids), wide, wide))
-        self.cache.read(ids, places, among)
+        self.cache.read(ids, places, among, logits=False)
         self.cache.keep([range(int(n)) for n in lengths])
 
     def _draft(self, row: _Row) -> Draft:
@@ -118,7 +118,7 @@ class _Batch:
         begun = time.perf_counter()
         room = row.prompt.most - len(row.written.tokens) - 1
         try:
-            draft = drafter.draft(row.prompt.tokens, row.written.tokens, room)
+            draft = drafter.draft(row.prompt.tokens, row.written.tokens, room, len(self.rows))
         except Exception:  # drafts make things faster, never possible
             draft = Draft()
         row.written.looked_up += time.perf_counter() - begun
@@ -149,10 +149,10 @@ class _Batch:
             return []
         row.prompt.rule.look(logits)
         path, place = [0], -1
-        best = _longest(draft, row.prompt.rule)
-        if row.prompt.drafter is not None and len(draft):
-            row.prompt.drafter.chances.learn(draft.matched, bool(best))
-        for node in best:
+        branches = _accepted(draft, row.prompt.rule)
+        if row.prompt.drafter is not None:
+            row.prompt.drafter.chances.learn(draft, branches)
+        for node in max(branches.values(), key=len, default=[]):
             token = draft.tokens[node]
             result.tokens.append(token)
             result.accepted += 1
@@ -172,13 +172,10 @@ class _Batch:
         return row.written.error is not None or (bool(row.written.tokens) and self._ends(row))
 
 
-def _longest(draft: Draft, rule: Rule) -> list[int]:
-    """The nodes of the longest accepted branch, the first of equal ones."""
-    branches: dict[int, list[int]] = {-1: []}
-    best: list[int] = []
+def _accepted(draft: Draft, rule: Rule) -> dict[int, list[int]]:
+    """The nodes that may stand, each with its branch: the nodes from the root to itself."""
+    branches: dict[int, list[int]] = {}
     for node, (token, parent) in enumerate(zip(draft.tokens, draft.parents, strict=True)):
-        if parent in branches and rule.accepts(parent + 1, token):
-            branches[node] = [*branches[parent], node]
-            if len(branches[node]) > len(best):
-                best = branches[node]
-    return best
+        if (parent < 0 or parent in branches) and rule.accepts(parent + 1, token):
+            branches[node] = [*branches.get(parent, []), node]
+    return branches

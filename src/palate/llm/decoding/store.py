@@ -2,9 +2,10 @@
 
 The trie forest of DARE/LASER (arXiv 2408.05676) and the suffix trees of SuffixDecoding (arXiv 2411.04975) answer one
 question: what came after this run of tokens, and how often? Here the answers lie one behind the other in one array, and
-beside it, for runs of two lengths, stand a hash of the run before each token and the token's place, sorted by hash: a
-look-up is two bisections, a count is the width of what they find, and a stored token takes 20 bytes instead of an
-object per node. New answers are sorted in small segments that are merged when there are too many of a size.
+beside it stands, sorted, a key of the run before each token: 16 bits each of a hash of the last one, two, four and eight
+tokens. Runs that end alike lie side by side, so that a look-up of any of these lengths is two bisections, a count is the
+width of what they find, and a stored token takes 16 bytes instead of an object per node. New answers are sorted in
+small segments that are merged when there are too many of a size.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from palate.errors import InputError, StorageError
 
 Tokens = npt.NDArray[np.int32]
 Places = npt.NDArray[np.int32]
-ORDERS = (4, 2)  # lengths of runs that are looked up, the longest first
+Keys = npt.NDArray[np.uint64]
+ORDERS = (1, 2, 4, 8)  # lengths of runs that a key is made of; the longest that occurs decides
+_BITS = 16  # of each in a key
 _MAGIC = b"palate drafts 1\n"
 _BREAK = -1  # stands before each answer
 _FRESH = 32_768  # tokens that are not sorted yet
@@ -50,9 +53,9 @@ NOTHING = Found(np.zeros((0, 0), np.int32), np.zeros(0, np.int64))
 
 @dataclass(frozen=True)
 class _Segment:
-    """Of one order: hashes ascending, and the place of the token that followed."""
+    """Keys ascending, and the place of the token that followed."""
 
-    keys: npt.NDArray[np.uint32]
+    keys: Keys
     places: Places
 
 
@@ -69,8 +72,8 @@ class DraftStore:
         self._tokens = np.full(1024, _BREAK, dtype=np.int32)
         self._n = 0
         self._sorted_to = 0
-        self._segments: dict[int, list[_Segment]] = {order: [] for order in ORDERS}
-        self._fresh: dict[int, npt.NDArray[np.uint32]] = {order: np.zeros(0, np.uint32) for order in ORDERS}
+        self._segments: list[_Segment] = []
+        self._fresh = np.zeros(0, np.uint64)
 
     def __len__(self) -> int:
         """Tokens held, one a break included."""
@@ -78,9 +81,9 @@ class DraftStore:
 
     @property
     def nbytes(self) -> int:
-        """Of the arrays: bounded by some 24 bytes a token."""
-        held = self._tokens.nbytes + sum(keys.nbytes for keys in self._fresh.values())
-        return held + sum(s.keys.nbytes + s.places.nbytes for row in self._segments.values() for s in row)
+        """Of the arrays: bounded by some 20 bytes a token."""
+        held = self._tokens.nbytes + self._fresh.nbytes
+        return held + sum(segment.keys.nbytes + segment.places.nbytes for segment in self._segments)
 
     def add(self, answers: Sequence[Sequence[int]]) -> None:
         """Keep answers, their end tokens included, the oldest first."""
@@ -104,10 +107,11 @@ class DraftStore:
 
         The longest run that occurs decides; of many places, `samples` are taken evenly over the time they were kept.
         """
-        for order in ORDERS:
-            places = self._places(order, context, samples)
+        key = _key(np.array([self._own(context)]))[0]
+        for order in range(len(ORDERS), 0, -1):
+            places = self._places(key, order, samples)
             if len(places):
-                found = self._read(places, context, length)
+                found = self._read(places, context, length, ORDERS[order - 1])
                 if len(found):
                     return found
         return NOTHING
@@ -159,71 +163,63 @@ class DraftStore:
 
     def _take_over(self, tokens: Tokens) -> None:
         self._tokens, self._n, self._sorted_to = tokens.copy(), len(tokens), 0
-        self._segments = {order: [] for order in ORDERS}
+        self._segments = []
         self._sort()
         self._hash_fresh()
 
     def _sort(self) -> None:
-        for order in ORDERS:
-            keys, places = self._keys(order, self._sorted_to, self._n)
-            row = [*self._segments[order], _sorted(keys, places)]
-            while len(row) > 1 and len(row[-2].keys) < 2 * len(row[-1].keys):
-                last, before = row.pop(), row.pop()
-                row.append(_merged(before, last))
-            self._segments[order] = row
+        segments = [*self._segments, _sorted(*self._keys(self._sorted_to, self._n))]
+        while len(segments) > 1 and len(segments[-2].keys) < 2 * len(segments[-1].keys):
+            last, before = segments.pop(), segments.pop()
+            segments.append(_merged(before, last))
+        self._segments = segments
         self._sorted_to = self._n
 
     def _hash_fresh(self) -> None:
-        for order in ORDERS:
-            self._fresh[order] = self._keys(order, self._sorted_to, self._n)[0]
+        self._fresh, _ = self._keys(self._sorted_to, self._n)
 
-    def _keys(self, order: int, start: int, stop: int) -> tuple[npt.NDArray[np.uint32], Places]:
-        """A hash of the `order` tokens before each token from `start` on; before an answer there are only breaks."""
+    def _keys(self, start: int, stop: int) -> tuple[Keys, Places]:
+        """The key of each token from `start` on; 0 where it is a break, which continues nothing."""
         places = np.arange(start, stop, dtype=np.int32)
-        mixed = np.zeros(len(places), np.uint64)
-        open_ = self._tokens[start:stop] != _BREAK
-        dead = np.zeros(len(places), dtype=bool)
-        for back in range(1, order + 1):
-            token = self._tokens[np.maximum(places - back, 0)]
-            dead |= (token == _BREAK) | (places < back)
-            mixed = _mix(mixed, np.where(dead, _BREAK, token))
-        # A break is no continuation: its key is one that no look-up asks for with a chance worth speaking of.
-        return np.where(open_, _short(mixed), np.uint32(0)), places
+        return np.where(self._tokens[start:stop] == _BREAK, np.uint64(0), _key(self._before(places))), places
 
-    def _places(self, order: int, context: Sequence[int], samples: int) -> Places:
-        mixed = np.zeros(1, np.uint64)
-        for back in range(1, order + 1):
-            token = context[-back] if back <= len(context) else _BREAK
-            mixed = _mix(mixed, np.array([token]))
-        key = _short(mixed)[0]
+    def _before(self, places: Places) -> Tokens:
+        """[n, eight]: the tokens before each place, the nearest first; breaks from the answer's beginning on."""
+        back = np.arange(1, _MATCH + 1, dtype=np.int32)
+        before = self._tokens[np.maximum(places[:, None] - back, 0)]
+        ended = np.logical_or.accumulate((before == _BREAK) | (places[:, None] < back), axis=1)
+        return np.where(ended, np.int32(_BREAK), before)
+
+    def _own(self, context: Sequence[int]) -> Tokens:
+        own = np.full(_MATCH, _BREAK, dtype=np.int32)
+        tail = np.asarray(context[-_MATCH:], dtype=np.int32)[::-1]
+        own[: len(tail)] = tail
+        return own
+
+    def _places(self, key: np.uint64, order: int, samples: int) -> Places:
+        """Of runs whose keys begin alike, evenly over the time they were kept."""
+        free = np.uint64(_BITS * (len(ORDERS) - order))
+        least = (key >> free) << free
+        most = least | ((np.uint64(1) << free) - np.uint64(1))
         parts = []
-        for segment in self._segments[order]:
-            first, last = (int(np.searchsorted(segment.keys, key, side)) for side in ("left", "right"))
+        for segment in self._segments:
+            first, last = segment.keys.searchsorted(least, "left"), segment.keys.searchsorted(most, "right")
             if last > first:
                 parts.append(segment.places[np.unique(np.linspace(first, last - 1, samples).astype(np.int64))])
-        fresh = np.flatnonzero(self._fresh[order] == key)[-samples:]
+        fresh = np.flatnonzero((self._fresh >= least) & (self._fresh <= most))[-samples:]
         parts.append((fresh + self._sorted_to).astype(np.int32))
         places = np.concatenate(parts)
         if len(places) > samples:
             places = places[np.unique(np.linspace(0, len(places) - 1, samples).astype(np.int64))]
         return places
 
-    def _read(self, places: Places, context: Sequence[int], length: int) -> Found:
-        tokens = self._tokens
-        back = np.arange(1, _MATCH + 1)
-        before = tokens[np.maximum(places[:, None] - back, 0)]
-        before = np.where(
-            np.logical_or.accumulate((before == _BREAK) | (places[:, None] < back), axis=1), _BREAK, before
-        )
-        own = np.full(_MATCH, _BREAK, dtype=np.int32)
-        tail = np.asarray(context[-_MATCH:], dtype=np.int32)[::-1]
-        own[: len(tail)] = tail
-        matched = np.logical_and.accumulate(before == own, axis=1).sum(axis=1)
+    def _read(self, places: Places, context: Sequence[int], length: int, order: int) -> Found:
+        matched = np.logical_and.accumulate(self._before(places) == self._own(context), axis=1).sum(axis=1)
         ahead = places[:, None].astype(np.int64) + np.arange(length)
-        following = tokens[np.minimum(ahead, self._n - 1)]
+        following = self._tokens[np.minimum(ahead, self._n - 1)]
         ended = np.logical_or.accumulate((following == _BREAK) | (ahead >= self._n), axis=1)
         following = np.where(ended, _BREAK, following)
-        keep = (matched >= min(ORDERS)) & (following[:, 0] != _BREAK)  # else two hashes were the same by chance
+        keep = (matched >= order) & (following[:, 0] != _BREAK)  # else two hashes were the same by chance
         return Found(following[keep], matched[keep])
 
 
@@ -234,16 +230,21 @@ def tokenizer_digest(tokenizer: object) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def _mix(mixed: npt.NDArray[np.uint64], token: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
-    value = (mixed ^ (token.astype(np.int64) + 2).astype(np.uint64)) * _MIX
-    return value ^ (value >> np.uint64(29))
+def _key(before: Tokens) -> Keys:
+    """Of the tokens before each place, [n, eight], the nearest first: hashes of 1, 2, 4 and 8 of them, 16 bits each.
+
+    The lowest bit is set: 0 is the key of breaks.
+    """
+    mixed, key = np.zeros(len(before), np.uint64), np.zeros(len(before), np.uint64)
+    for place in range(_MATCH):
+        value = (mixed ^ (before[:, place].astype(np.int64) + 2).astype(np.uint64)) * _MIX
+        mixed = value ^ (value >> np.uint64(29))
+        if place + 1 in ORDERS:
+            key = (key << np.uint64(_BITS)) | ((mixed * _MIX) >> np.uint64(64 - _BITS))
+    return key | np.uint64(1)
 
 
-def _short(mixed: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
-    return ((mixed >> np.uint64(32)).astype(np.uint32)) | np.uint32(1)
-
-
-def _sorted(keys: npt.NDArray[np.uint32], places: Places) -> _Segment:
+def _sorted(keys: Keys, places: Places) -> _Segment:
     known = np.flatnonzero(keys)  # 0: breaks
     order = known[np.argsort(keys[known], kind="stable")]
     return _Segment(keys[order], places[order])

@@ -24,6 +24,7 @@ from palate.llm.request import Answer, Bound, Request, Work
 if TYPE_CHECKING:
     from torch import Tensor
 
+Dtype = Literal["float32", "bfloat16"]
 Told = dict[str, Any]  # fields of an answer
 
 
@@ -34,11 +35,14 @@ class TorchEngine:
         path: A GGUF file (its weights are de-quantised) or a folder of transformers; None: the packaged SmolLM2.
         device: As torch names it; None: the first GPU, if there is one, else the CPU.
         batch_size: Requests computed together; options of one request count one each.
+        dtype: Of the weights. bfloat16 halves what is read for a token, and on a CPU or GPU that computes in it drafts
+            cost a third; its rounding hangs on how many tokens are computed together, so that strict is greedy up to
+            ties in eight bits. `model` names it.
         adapter: A folder of LoRA weights in peft's format (`palate.models.finetune` writes them), merged into the
             model when it is loaded. Their hash is part of `model`: what a tuned model says is kept apart.
         decoding: Write with drafts from earlier answers (`palate.llm.decoding`); None: as transformers does. Answers
             of the relaxed mode differ from the model's own, and `model` says so.
-        group_of: The group of a request, for pools by group.
+        group_of: The group of a request, for pools by group (`palate.knowledge.draft_groups`).
         drafts: A folder that pools are read from, and written to by `close`.
 
     Raises:
@@ -53,6 +57,7 @@ class TorchEngine:
         path: Path | str | None = None,
         device: str | None = None,
         batch_size: int = 16,
+        dtype: Dtype = "float32",
         adapter: Path | str | None = None,
         decoding: DecodingConfig | None = None,
         group_of: GroupOf | None = None,
@@ -63,10 +68,12 @@ class TorchEngine:
             raise InputError("The language model does not exist.", where=str(self.path), hint="Check llm.model.")
         self.adapter = None if adapter is None else Path(adapter)
         self.model = self.path.stem if self.adapter is None else f"{self.path.stem}+{adapter_hash(self.adapter)}"
+        if dtype != "float32":
+            self.model += f"+{dtype}"
         if decoding is not None and decoding.mode == "relaxed":
             self.model += f"+relaxed-{decoding.rank}-{decoding.floor:g}"
-        self._device, self._batch_size = device, batch_size
-        self._decoding, self._group_of, self._drafts = decoding, group_of, drafts
+        self._device, self._batch_size, self._dtype = device, batch_size, dtype
+        self._decoding, self.group_of, self._drafts = decoding, group_of, drafts
         self._pools: Pools | None = None
         self._network: Any = None
         self._tokenizer: Any = None
@@ -108,7 +115,7 @@ class TorchEngine:
             raise InputError("This engine writes without drafts.", hint="Give it decoding=DecodingConfig().")
         if self._pools is None:
             self._load()
-            self._pools = Pools(self._decoding, tokenizer_digest(self._tokenizer), self._group_of)
+            self._pools = Pools(self._decoding, tokenizer_digest(self._tokenizer), self.group_of)
             if self._drafts is not None:
                 self._pools.load(self._drafts)
         return self._pools
@@ -281,7 +288,7 @@ class TorchEngine:
         folder = self.path.parent if self.path.is_file() else self.path
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, **gguf)
-            network: Any = AutoModelForCausalLM.from_pretrained(folder, **gguf)
+            network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, self._dtype), **gguf)
         except Exception as error:  # transformers lets through whatever its readers meet
             raise EngineError("The language model could not be loaded.", where=str(self.path), got=error) from error
         if self.adapter is not None:
