@@ -6,8 +6,6 @@ most of the same category, and an item with the items of its first category (*at
 
 from __future__ import annotations
 
-
-
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,6 +63,3 @@ def user_groups(dataset: Dataset, config: GroupsConfig) -> dict[str, str]:
 
 def _commonest(names: list[str]) -> str:
     return max(sorted(set(names)), key=names.count, default=NONE)
-
-
-

@@ -2,10 +2,10 @@
 
 The trie forest of DARE/LASER (arXiv 2408.05676) and the suffix trees of SuffixDecoding (arXiv 2411.04975) answer one
 question: what came after this run of tokens, and how often? Here the answers lie one behind the other in one array, and
-beside it stands, sorted, a key of the run before each token: 16 bits each of a hash of the last one, two, four and eight
-tokens. Runs that end alike lie side by side, so that a look-up of any of these lengths is two bisections, a count is the
-width of what they find, and a stored token takes 16 bytes instead of an object per node. New answers are sorted in
-small segments that are merged when there are too many of a size.
+beside it stands, sorted, a key of the run before each token: 16 bits each of a hash of its last one, two, four and
+eight tokens. Runs that end alike lie side by side, so that a look-up of any of these lengths is two bisections, a count
+is the width of what they find, and a stored token takes 16 bytes instead of an object per node. New answers are sorted
+in small segments that are merged when there are too many of a size.
 """
 
 from __future__ import annotations
