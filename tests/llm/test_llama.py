@@ -5,6 +5,7 @@ import httpx
 import pytest
 
 from palate.errors import EngineError, InputError
+from palate.llm.decoding.pools import DecodingConfig
 from palate.llm.engines.llama import LlamaEngine
 from palate.llm.images import Image
 from palate.llm.request import ListedWork, Message, Request
@@ -131,3 +132,14 @@ def test_a_file_that_is_no_model_is_an_error(tmp_path):
     path.write_bytes(b"GGUF but not really")
     with pytest.raises(EngineError, match="could not be loaded"):
         ask(LlamaEngine(path), ask_user("q"))
+
+
+def test_drafts_from_its_own_text_are_counted():
+    engine = LlamaEngine(threads=1, decoding=DecodingConfig(pool="none"))
+    text = "Repeat: the cat sat on the mat, the cat sat on the mat, the cat sat on the mat."
+    answer = ask(engine, Request((Message("user", text),), max_tokens=30))
+    engine.close()
+    mode, drafted, accepted, passes = answer.drafts
+    assert mode == "strict"
+    assert 0 < accepted <= drafted
+    assert passes == answer.tokens_out - accepted

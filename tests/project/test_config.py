@@ -52,8 +52,11 @@ def test_the_policy_of_slates_is_one_section(tmp_path):
         config(tmp_path, GOOD + "serving: {explore: {temperature: -1}}\n")
 
 
-def test_only_the_torch_engine_writes_with_drafts(tmp_path):
-    section = LLMSection.model_validate({"engine": "llama", "decoding": {"mode": "strict"}})
-    with pytest.raises(InputError, match="Only the engine torch writes with drafts") as raised:
-        engine_of(section, tmp_path)
+def test_drafts_are_for_local_models_and_what_a_way_cannot_do_is_said(tmp_path):
+    server = LLMSection.model_validate({"engine": "openai", "decoding": {"mode": "strict"}})
+    with pytest.raises(InputError, match="Only local models write with drafts") as raised:
+        engine_of(server, tmp_path)
     assert "vLLM" in str(raised.value)
+    for decoding in ({"mode": "relaxed"}, {"pool": "grouped"}):
+        with pytest.raises(InputError, match=r"llama\.cpp writes with drafts in the mode strict only"):
+            engine_of(LLMSection.model_validate({"engine": "llama", "decoding": decoding}), tmp_path)

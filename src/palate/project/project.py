@@ -155,13 +155,13 @@ def engine_of(section: LLMSection, folder: Path) -> Engine:
     """
     if section.adapter is not None and section.engine != "torch":
         raise InputError("Only the engine torch reads an adapter.", where="palate.yaml, llm", got=section.engine)
-    if section.decoding is not None and section.engine != "torch":
-        hint = "llm.engine: torch; with vLLM set its own speculative_config (methods ngram, suffix)."
-        raise InputError("Only the engine torch writes with drafts.", where="palate.yaml, llm.decoding", hint=hint)
+    if section.decoding is not None and section.engine == "openai":
+        hint = "A server does that itself: see docs/decoding.md for vLLM's --speculative-config."
+        raise InputError("Only local models write with drafts.", where="palate.yaml, llm.decoding", hint=hint)
     if section.engine != "openai":
         model = None if section.model is None else folder / section.model
         if section.engine == "llama":
-            return LlamaEngine(model)
+            return LlamaEngine(model, decoding=section.decoding)
         adapter = section.adapter and folder / section.adapter
         drafts = folder / ".palate" / "drafts"
         return TorchEngine(model, dtype=section.dtype, adapter=adapter, decoding=section.decoding, drafts=drafts)

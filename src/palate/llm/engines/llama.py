@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from palate.errors import EngineError, InputError
+from palate.llm.decoding.pools import DecodingConfig
 from palate.llm.packaged import default_model_path
 from palate.llm.prices import Prices, bound_of
 from palate.llm.prompts import text_messages
@@ -38,11 +39,22 @@ class LlamaEngine:
         path: The GGUF file; None for the packaged SmolLM2-135M-Instruct.
         context: Longest prompt plus answer, in tokens.
         threads: CPU threads; None for all that this process may use.
+        decoding: Strict drafts from the answer's own text (`pool: none`) or from what was written before (`global`), by
+            llama.cpp's own look-up; what it computes together is rounded otherwise, so that ties may fall otherwise.
+
+    Raises:
+        InputError: No such file, or a way of decoding that llama.cpp does not have.
     """
 
     name = "llama.cpp"
 
-    def __init__(self, path: Path | str | None = None, context: int = 4096, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str | None = None,
+        context: int = 4096,
+        threads: int | None = None,
+        decoding: DecodingConfig | None = None,
+    ) -> None:
         self.path = Path(path) if path is not None else default_model_path()
         if not self.path.is_file():
             raise InputError(
@@ -50,7 +62,15 @@ class LlamaEngine:
                 where=str(self.path),
                 hint="Check llm.model in palate.yaml, or remove it to use the embedded SmolLM2-135M-Instruct.",
             )
+        if decoding is not None and (decoding.mode != "strict" or decoding.pool == "grouped"):
+            raise InputError(
+                "llama.cpp writes with drafts in the mode strict only, from the pools none or global.",
+                where="llm.decoding",
+                got=f"{decoding.mode}, {decoding.pool}",
+                hint="llm.engine: torch has the others.",
+            )
         self.model = self.path.stem
+        self._decoding = decoding
         self._context = context
         self._threads = threads or len(os.sched_getaffinity(0))
         self._server: Any = None
@@ -105,7 +125,7 @@ class LlamaEngine:
             body["grammar"] = grammar_of(request.trie)
         reply = self._complete(body)
         choice = reply["choices"][0]
-        found = {"text": choice["text"], "finish_reason": choice["finish_reason"], **_spent(reply)}
+        found = {"text": choice["text"], "finish_reason": choice["finish_reason"], **_spent(reply), **_drafts(reply)}
         return found | ({"logprobs": _likeliest(choice)} if request.logprobs else {})
 
     def _insist(self, body: dict[str, Any]) -> None:
@@ -200,6 +220,8 @@ class LlamaEngine:
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         params.cpuparams.n_threads = self._threads
+        if self._decoding is not None:
+            _look_up(params.speculative, self._decoding.pool)
         params.cpuparams.poll = 0  # waiting threads sleep: spinning ones starve whatever else runs
         try:
             self._server = xllamacpp.Server(params)
@@ -211,6 +233,19 @@ class LlamaEngine:
                 hint="Is it a complete GGUF file of a chat model?",
             ) from error
         self._http = httpx.Client(base_url=self._server.listening_address, timeout=60.0, trust_env=False)
+
+
+def _look_up(speculative: Any, pool: str) -> None:
+    """Settings for short texts; llama.cpp's own are for code: runs of 12 or 24 tokens that agree."""
+    import xllamacpp
+
+    types = xllamacpp.common_speculative_type
+    if pool == "none":
+        speculative.types = [types.COMMON_SPECULATIVE_TYPE_NGRAM_MAP_K]
+        speculative.ngram_map_k.size_n, speculative.ngram_map_k.size_m = 3, 12
+    else:
+        speculative.types = [types.COMMON_SPECULATIVE_TYPE_NGRAM_MOD]
+        speculative.ngram_mod.n_match, speculative.ngram_mod.n_min, speculative.ngram_mod.n_max = 4, 1, 12
 
 
 def grammar_of(strings: Sequence[str]) -> str:
@@ -242,6 +277,14 @@ def _likeliest(choice: dict[str, Any]) -> tuple[tuple[tuple[str, float], ...], .
         others = [entry for entry in place["top_logprobs"] if entry["id"] != place["id"]]
         places.append(tuple((str(entry["token"]), float(entry["logprob"])) for entry in (place, *others)))
     return tuple(places)
+
+
+def _drafts(reply: dict[str, Any]) -> dict[str, Any]:
+    timings = reply.get("timings", {})
+    if "draft_n" not in timings:
+        return {}
+    drafted, accepted = int(timings["draft_n"]), int(timings["draft_n_accepted"])
+    return {"drafts": ("strict", drafted, accepted, int(reply["usage"]["completion_tokens"]) - accepted)}
 
 
 def _spent(reply: dict[str, Any]) -> dict[str, int]:
