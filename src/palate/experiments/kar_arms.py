@@ -30,6 +30,7 @@ from palate.knowledge.profiles import (
     seen_windows,
     streamed_profiles,
 )
+from palate.llm.request import LLM
 
 if TYPE_CHECKING:
     from palate.experiments.kar_study import KarSettings
@@ -132,18 +133,25 @@ class KarArms:
         return self._arm(RECORDED, users, items, None)
 
     def _individual(self) -> Arm:
-        interview = self._interview()
+        interview = self.interview(self.study.llm)
+        return self.arm(self.study.llm.model, *self.asked_by(interview), interview.asked)
+
+    def arm(self, name: str, items: pl.DataFrame, profiles: pl.DataFrame, asked: Asked) -> Arm:
+        """Knowledge of what was said (`asked_by`)."""
+        vectors = vector_matrix(vector_rows(items, self.study.encoder), self.dataset.item_ids)
+        users = self._as_of(vector_rows(profiles, self.study.encoder), vectors.shape[1])
+        return self._arm(name, users, vectors, asked)
+
+    def asked_by(self, interview: Interview) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Rows of facts of the items, and of profiles of the users, that are to be known."""
         items = item_facts(self.dataset, np.flatnonzero(self.asked).astype(np.int32), interview)
         limit = self.settings.users or self.dataset.n_users
         windows = [[one for one in window if one.user_num < limit] for window in self.windows]
-        profiles = streamed_profiles(self.dataset, windows, interview)
-        vectors = vector_matrix(vector_rows(items, self.study.encoder), self.dataset.item_ids)
-        users = self._as_of(vector_rows(profiles, self.study.encoder), vectors.shape[1])
-        return self._arm(self.study.llm.model, users, vectors, interview.asked)
+        return items, streamed_profiles(self.dataset, windows, interview)
 
     def _collective(self) -> Arm:
         """Clusters rest on training events alone; whoever comes later gets a place among them without a call."""
-        interview = self._interview()
+        interview = self.interview(self.study.llm)
         seen = seen_only(self.dataset, self.train, self.settings.cap)
         clusters = make_clusters(seen, CollectiveConfig(clusters=self.settings.clusters))
         asked = zip(ask_clusters(seen, clusters, interview), ("user", "item"), strict=True)
@@ -155,12 +163,13 @@ class KarArms:
         users = (shares @ of_users)[self.versions.owners]
         return self._arm(self.study.llm.model, users, clusters.item_shares() @ of_items, interview.asked)
 
-    def _interview(self) -> Interview:
+    def interview(self, llm: LLM) -> Interview:
+        """Questions to a model, as the settings say."""
         small = _SMALL if self.settings.answer == "closed" else {}
         config = ProfileConfig(
             answer=self.settings.answer, cap=self.settings.cap, liked_above=self.settings.threshold, **small
         )
-        return Interview(self.factors, self.study.llm, config)
+        return Interview(self.factors, llm, config)
 
     def _as_of(self, rows: pl.DataFrame, width: int) -> FloatArray:
         """For each version the newest of `rows` that knows no more than it does, [v, width]; zeros: there is none."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +78,7 @@ class KarSettings(BaseModel):
     """Columns that no model reads: what was gathered after the events, or made by an LLM."""
 
     @classmethod
-    def of(cls, study: Study) -> KarSettings:
+    def of(cls, study: Study) -> Self:
         try:
             return cls.model_validate(dict(study.settings))
         except ValidationError as error:

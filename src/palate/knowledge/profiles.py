@@ -107,12 +107,20 @@ class Asked:
     seconds: float = 0.0
     calls: int = 0
     failed: int = 0
+    written: int = 0  # tokens, of answers written with drafts, and their passes and tokens that were not the likeliest
+    passes: int = 0
+    unlike: int = 0
 
     def count(self, answers: Sequence[Answer]) -> None:
         self.tokens += sum(answer.tokens_in + answer.tokens_out for answer in answers)
         self.seconds += sum(answer.seconds for answer in answers)
         self.calls += len(answers)
         self.failed += sum(answer.error is not None for answer in answers)
+        for answer in answers:
+            if answer.drafts is not None:
+                self.written += answer.tokens_out
+                self.passes += answer.drafts.passes
+                self.unlike += answer.drafts.unlike
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from palate.llm.request import Answer
+from palate.llm.request import Answer, Drafts
 
 VERSION = 2
 TABLES = """
@@ -101,7 +101,7 @@ def unpack_answer(said_json: str, counts: Sequence[Any], model: str, engine: str
         model=model,
         engine=engine,
         attempts=said.get("a", 1),
-        drafts=tuple(said["d"]) if "d" in said else None,
+        drafts=Drafts(*said["d"]) if "d" in said else None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel
 
@@ -72,6 +72,16 @@ class Request:
         return key_of(self.canonical(model))
 
 
+class Drafts(NamedTuple):
+    """How an answer was written with drafts (`palate.llm.decoding`)."""
+
+    mode: str  # "strict", "relaxed" or "sampled"
+    drafted: int  # tokens
+    accepted: int
+    passes: int
+    unlike: int = 0  # tokens that were not the likeliest
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a model said. `value` is the validated object where a schema was given."""
@@ -92,7 +102,7 @@ class Answer:
     attempts: int = 1
     error: str | None = None
     free: bool = False  # an error that surely cost nothing
-    drafts: tuple[str, int, int, int] | None = None  # how it was decoded: mode, tokens drafted, accepted, passes
+    drafts: Drafts | None = None  # where it was written with drafts
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class LLMSection(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """torch: of the weights; bfloat16 is about twice as fast where the processor computes in it."""
     decoding: DecodingConfig | None = None
-    """Write with drafts from earlier answers: torch, several times as fast (strict: the very same text); llama, a bit."""
+    """Write with drafts from earlier answers: torch, several times as fast (strict: the same text); llama, a bit."""
     base_url: str | None = None
     api_key_variable: str = "OPENAI_API_KEY"
     concurrency: int = Field(default=8, ge=1)

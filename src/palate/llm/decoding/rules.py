@@ -38,6 +38,10 @@ class Rule(Protocol):
         """What is written after the token at `place` where no draft is accepted."""
         ...
 
+    def likeliest(self, place: int) -> int:
+        """What greedy decoding would write there."""
+        ...
+
 
 class Strict:
     """The likeliest token and no other: what is written is what greedy decoding writes."""
@@ -50,6 +54,8 @@ class Strict:
 
     def own(self, place: int) -> int:
         return int(self.best[place])
+
+    likeliest = own
 
 
 class Relaxed:
@@ -75,6 +81,8 @@ class Relaxed:
 
     def own(self, place: int) -> int:
         return int(self.best[place])
+
+    likeliest = own
 
 
 class Sampled:
@@ -110,6 +118,9 @@ class Sampled:
     def own(self, place: int) -> int:
         left = self._shares(place)
         return int(self._rng.choice(len(left), p=left / left.sum()))
+
+    def likeliest(self, place: int) -> int:
+        return int(self._logits[place].argmax())
 
     def _shares(self, place: int) -> Any:
         if place not in self._left:

@@ -38,6 +38,7 @@ class Written:
     passes: int = 0
     drafted: int = 0
     accepted: int = 0
+    unlike: int = 0  # tokens that were not the likeliest
     looked_up: float = 0.0  # seconds spent on drafts
     error: str | None = None
 
@@ -156,12 +157,14 @@ class _Batch:
             token = draft.tokens[node]
             result.tokens.append(token)
             result.accepted += 1
+            result.unlike += token != row.prompt.rule.likeliest(place + 1)
             place = node
             if self._ends(row):
                 return path
             path.append(node + 1)
         row.last = row.prompt.rule.own(place + 1)
         result.tokens.append(row.last)
+        result.unlike += row.last != row.prompt.rule.likeliest(place + 1)
         return path
 
     def _ends(self, row: _Row) -> bool:

@@ -21,7 +21,7 @@ from palate.llm.decoding.pools import DecodingConfig
 from palate.llm.packaged import default_model_path
 from palate.llm.prices import Prices, bound_of
 from palate.llm.prompts import text_messages
-from palate.llm.request import Answer, Bound, Request, Work
+from palate.llm.request import Answer, Bound, Drafts, Request, Work
 from palate.llm.scoring import Tokens, option_probabilities
 
 _LIFT = 60.0  # a common logit bias: far above any other token, equal for all options
@@ -284,7 +284,7 @@ def _drafts(reply: dict[str, Any]) -> dict[str, Any]:
     if "draft_n" not in timings:
         return {}
     drafted, accepted = int(timings["draft_n"]), int(timings["draft_n_accepted"])
-    return {"drafts": ("strict", drafted, accepted, int(reply["usage"]["completion_tokens"]) - accepted)}
+    return {"drafts": Drafts("strict", drafted, accepted, int(reply["usage"]["completion_tokens"]) - accepted)}
 
 
 def _spent(reply: dict[str, Any]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from palate.llm.decoding.store import tokenizer_digest
 from palate.llm.packaged import default_model_path
 from palate.llm.prices import Prices, bound_of
 from palate.llm.prompts import defused
-from palate.llm.request import Answer, Bound, Request, Work
+from palate.llm.request import Answer, Bound, Drafts, Request, Work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -214,7 +214,7 @@ class TorchEngine:
             return {"error": one.error, "free": True}
         mode = "sampled" if request.temperature > 0 else self.pools.config.mode
         told = self._text_of(request, prompt.tokens, one.tokens)
-        return told | {"drafts": (mode, one.drafted, one.accepted, one.passes)}
+        return told | {"drafts": Drafts(mode, one.drafted, one.accepted, one.passes, one.unlike)}
 
     def _stopped(self, request: Request) -> Callable[[list[int]], bool]:
         if not request.stop:
