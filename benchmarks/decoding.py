@@ -1,13 +1,14 @@
 """Writing knowledge with drafts from earlier answers, beside greedy decoding, prompt lookup and llama.cpp.
 
-    python benchmarks/decoding.py --items 48 --users 48   # every way on the same prompts, one run
-    python benchmarks/decoding.py --pool                  # milliseconds of a look-up by the size of the pool
+    python benchmarks/decoding.py ways      # every way on the same prompts, items and users, both precisions
+    python benchmarks/decoding.py changed   # by how many of 30 events are new since the stored answer
+    python benchmarks/decoding.py pools     # by the number of stored answers, global and grouped
+    python benchmarks/decoding.py look-ups  # milliseconds of a look-up, and bytes, by the size of the pool
 
-KAR's notes (`palate.knowledge.profiles`) on movielens-small by SmolLM2. *Items*: one half of the films was written
-about before, the other half is timed. *Users*: everybody was written about when `--changed` events were fewer; the
-new notes are timed. `pool`: whose earlier answers drafts come from: none (the request's own text), global, or grouped
-(items by their first category; users by k-means of who watched what). Rates are over all tokens written, the reading
-of the prompts included.
+KAR's notes (`palate.knowledge.profiles`) on movielens-small by SmolLM2. *Items*: notes about other films are stored.
+*Users*: notes about the same people are stored, made when some of their events had not happened. Rates are over all
+tokens written, the reading of the prompts included, one request at a time (as DARE's own figures are) or several.
+Results go to results/decoding-PART.json and .html (tables and plots).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from data_sets import load
 from machine import machine_facts
 
 from palate.data.dataset import Dataset
+from palate.experiments.study import Chart, Report, ReportTable
+from palate.knowledge.draft_groups import groups_of
 from palate.knowledge.factors import SCENARIOS, load_factors
 from palate.knowledge.profile_prompts import text_request
 from palate.knowledge.profiles import ProfileConfig, seen_windows, shown_history, shown_item
@@ -32,69 +36,49 @@ from palate.llm.decoding.store import DraftStore
 from palate.llm.engines.llama import LlamaEngine
 from palate.llm.engines.torch_lm import TorchEngine
 from palate.llm.request import Answer, Engine, ListedWork, Request
+from palate.project.study_page import write_study
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
+WORDS = 60
+Requests = list[Request]
+Row = dict[str, Any]
 
 
-def item_requests(dataset: Dataset, n: int, most: int) -> tuple[list[Request], list[Request]]:
-    """The 2n films met most: every other one was written about before."""
-    config, factors = ProfileConfig(), load_factors(SCENARIOS / "films.yaml")
-    met = np.argsort(-dataset.item_counts, kind="stable")[: 2 * n]
-    asked = [
-        text_request(
-            shown_item(dataset, int(i), config), factors, dataset.item_ids[i], side="item", words=40, max_tokens=most
-        )
-        for i in met
-    ]
-    return asked[0::2], asked[1::2]
+class Task:
+    """What is written: `stored` before the clock starts, `now` by every way."""
 
+    def __init__(self, dataset: Dataset, args: argparse.Namespace) -> None:
+        self.dataset, self.config = dataset, ProfileConfig()
+        self.factors = load_factors(SCENARIOS / "films.yaml")
+        self.tokens, self.n, self.stored = args.tokens, args.n, args.stored
 
-def user_requests(dataset: Dataset, n: int, most: int, changed: int) -> tuple[list[Request], list[Request]]:
-    """The notes of before, `changed` events ago, and those of now."""
-    config, factors = ProfileConfig(), load_factors(SCENARIOS / "films.yaml")
-    counts = np.diff(dataset.histories.offsets)
-    chosen = np.flatnonzero(counts > 30)[:n]
+    def items(self, stored: int | None = None) -> tuple[Requests, Requests]:
+        """Every second of the films met most; others of them are stored."""
+        met = np.argsort(-self.dataset.item_counts, kind="stable")[: 2 * max(self.n, self.stored)]
+        made = [
+            self._request(shown_item(self.dataset, int(i), self.config), self.dataset.item_ids[i], "item") for i in met
+        ]
+        return made[0::2][: self.stored if stored is None else stored], made[1::2][: self.n]
 
-    def at(ends: np.ndarray) -> list[Request]:
-        windows = seen_windows(dataset, np.zeros(dataset.n_users, np.int64), ends)
+    def users(self, changed: int) -> tuple[Requests, Requests]:
+        """Notes of now about `n` people, and stored ones about `stored`, these among them, `changed` events ago."""
+        counts = np.diff(self.dataset.histories.offsets)
+        chosen = np.flatnonzero(counts > 30)[: self.stored]
+        now = np.zeros(self.dataset.n_users, np.int64)
+        now[chosen] = 30
+        before = np.where(now > 0, np.maximum(now - changed, 1), 0)
+        return self._profiles(before), self._profiles(now)[: self.n]
+
+    def _profiles(self, ends: np.ndarray) -> Requests:
+        windows = seen_windows(self.dataset, np.zeros(self.dataset.n_users, np.int64), ends)
         return [
-            text_request(
-                shown_history(dataset, seen, config),
-                factors,
-                dataset.user_ids[seen.user_num],
-                side="user",
-                words=40,
-                max_tokens=most,
-            )
+            self._request(shown_history(self.dataset, seen, self.config), self.dataset.user_ids[seen.user_num], "user")
             for seen in windows
         ]
 
-    now = np.zeros(dataset.n_users, np.int64)
-    now[chosen] = 30
-    before = np.where(now > 0, np.maximum(now - changed, 1), 0)
-    return at(before), at(now)
-
-
-def groups(dataset: Dataset, clusters: int = 3) -> Callable[[Request], str]:
-    """Items by first category, users by k-means of their rows (DARE: 3 clusters)."""
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.linalg import svds
-    from sklearn.cluster import KMeans
-
-    packed = dataset.histories
-    met = csr_matrix(
-        (np.ones(len(packed.items), np.float32), packed.items, packed.offsets), (dataset.n_users, dataset.n_items)
-    )
-    left, spread, _ = svds(met, k=16, random_state=0)
-    cluster = KMeans(clusters, n_init=3, random_state=0).fit_predict(left * spread)
-    of_item = {i: (c or ["none"])[0] for i, c in dataset.items.select("item_id", "categories").iter_rows()}
-    of_user = {user: str(c) for user, c in zip(dataset.user_ids, cluster, strict=True)}
-
-    def group_of(request: Request) -> str:
-        return (of_item if request.purpose.endswith("item") else of_user)[request.entity]
-
-    return group_of
+    def _request(self, shown: str, entity: str, side: str) -> Request:
+        return text_request(shown, self.factors, entity, side=side, words=WORDS, max_tokens=self.tokens)
 
 
 def asked(engine: Engine, requests: Sequence[Request]) -> tuple[list[Answer], float]:
@@ -129,63 +113,130 @@ class PromptLookup:
         return texts, tokens, time.perf_counter() - begun
 
 
-def row(way: str, answers: Sequence[Answer], seconds: float, like: Sequence[str] | None) -> dict[str, Any]:
+def row(way: str, answers: Sequence[Answer], seconds: float, like: Sequence[str] | None) -> Row:
     tokens = sum(answer.tokens_out for answer in answers)
-    found: dict[str, Any] = {
-        "way": way,
-        "answers_per_second": len(answers) / seconds,
-        "tokens_per_second": tokens / seconds,
-    }
+    found: Row = {"way": way, "answers/s": len(answers) / seconds, "tokens/s": tokens / seconds}
     drafts = [answer.drafts for answer in answers if answer.drafts]
     if drafts:
-        passes = sum(d[3] for d in drafts)
-        found |= {
-            "tokens_per_pass": tokens / passes,
-            "drafted": sum(d[1] for d in drafts),
-            "accepted": sum(d[2] for d in drafts),
-        }
+        passes = sum(d.passes for d in drafts)
+        found |= {"tokens a pass": tokens / passes, "drafted a pass": sum(d.drafted for d in drafts) / passes}
+        found["not the likeliest %"] = 100 * sum(d.unlike for d in drafts) / tokens
     if like is not None:
-        found["equal_to_greedy"] = float(np.mean([a.text == text for a, text in zip(answers, like, strict=True)]))
+        found["as greedy %"] = 100 * float(np.mean([a.text == text for a, text in zip(answers, like, strict=True)]))
     return found
 
 
-def compare(
-    side: str, before: list[Request], now: list[Request], args: argparse.Namespace, group_of: Any
-) -> list[dict[str, Any]]:
-    plain = TorchEngine(device=args.device, batch_size=args.batch)
-    asked(plain, now[:1])  # load
-    answers, seconds = asked(plain, now)
-    greedy = [answer.text for answer in answers]
-    rows = [row("transformers, greedy", answers, seconds, None)]
-    texts, tokens, seconds = PromptLookup(plain).run(now)
-    same = float(np.mean([a == b for a, b in zip(texts, greedy, strict=True)]))
-    rates = {"answers_per_second": len(now) / seconds, "tokens_per_second": tokens / seconds, "equal_to_greedy": same}
-    rows.append({"way": "transformers, prompt lookup", **rates})
-    plain.close()
-    for mode, pool in (
-        ("strict", "none"),
-        ("strict", "global"),
-        ("strict", "grouped"),
-        ("relaxed", "global"),
-        ("relaxed", "grouped"),
-    ):
-        config = DecodingConfig(mode=mode, pool=pool)
-        engine = TorchEngine(device=args.device, batch_size=args.batch, decoding=config, group_of=group_of)
-        asked(engine, before if pool != "none" else before[:1])
+class Bench:
+    """Engines by precision; what is stored is written once, strictly, sixteen at a time, and not timed."""
+
+    def __init__(self, args: argparse.Namespace, dataset: Dataset) -> None:
+        self.args, self.group_of = args, groups_of(dataset)
+        self._written: dict[tuple[str, str], list[int]] = {}
+
+    def plain(self, now: Requests, dtype: str, at_once: int) -> tuple[Row, list[str], TorchEngine]:
+        engine = TorchEngine(device=self.args.device, batch_size=at_once, dtype=dtype)
+        asked(engine, now[:1])  # load
         answers, seconds = asked(engine, now)
-        rows.append(row(f"Palate, {mode}, pool {pool}", answers, seconds, greedy))
+        return row("transformers, greedy", answers, seconds, None), [answer.text for answer in answers], engine
+
+    def drafted(
+        self, stored: Requests, now: Requests, mode: str, pool: str, dtype: str, at_once: int, like: list[str]
+    ) -> Row:
+        config = DecodingConfig(mode=mode, pool=pool)
+        engine = TorchEngine(
+            device=self.args.device, batch_size=at_once, dtype=dtype, decoding=config, group_of=self.group_of
+        )
+        asked(engine, [replace(now[0], max_tokens=2, purpose="warm")])
+        engine.pools.add(stored, self.stored_tokens(stored, dtype) if pool != "none" else [[] for _ in stored])
+        found = row(f"Palate, {mode}, pool {pool}", *asked(engine, now), like)
         engine.close()
-    llama = LlamaEngine(threads=args.threads)
-    asked(llama, now[:1])
-    rows.append(row("llama.cpp, greedy", *asked(llama, now), greedy))
-    llama.close()
-    for one in rows:
-        one["side"] = side
-        print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in one.items()}), flush=True)
+        return found
+
+    def stored_tokens(self, stored: Requests, dtype: str) -> list[list[int]]:
+        missing = [r for r in stored if (r.key(""), dtype) not in self._written]
+        if missing:
+            engine = TorchEngine(device=self.args.device, batch_size=16, dtype=dtype, decoding=DecodingConfig())
+            answers, _ = asked(engine, missing)
+            for request, answer in zip(missing, answers, strict=True):
+                whole = answer.finish_reason == "stop"
+                tokens = engine.answer_tokens(answer.text) if whole else engine.tokens(answer.text)
+                self._written[request.key(""), dtype] = tokens
+            engine.close()
+        return [self._written[request.key(""), dtype] for request in stored]
+
+    def llama(self, way: str, stored: Requests, now: Requests, decoding: DecodingConfig | None, like: list[str]) -> Row:
+        engine = LlamaEngine(threads=self.args.threads, decoding=decoding)
+        asked(engine, (stored if decoding is not None and decoding.pool == "global" else now[:1])[:16])
+        found = row(way, *asked(engine, now), like)
+        engine.close()
+        return found
+
+
+def ways(bench: Bench, task: Task) -> list[Row]:
+    rows: list[Row] = []
+    for side, (stored, now) in (("items", task.items()), ("users, 1 of 30 new", task.users(1))):
+        for dtype, at_once in bench.args.settings:
+            first, greedy, engine = bench.plain(now, dtype, at_once)
+            found = [first]
+            if at_once == 1:
+                texts, tokens, seconds = PromptLookup(engine).run(now)
+                same = 100 * float(np.mean([a == b for a, b in zip(texts, greedy, strict=True)]))
+                rates = {"answers/s": len(now) / seconds, "tokens/s": tokens / seconds, "as greedy %": same}
+                found.append({"way": "transformers, prompt lookup", **rates})
+            engine.close()
+            for mode, pool in (("strict", "none"), ("strict", "global"), ("strict", "grouped"), *RELAXED):
+                found.append(bench.drafted(stored, now, mode, pool, dtype, at_once, greedy))
+            for one in found:
+                said(rows, {"task": side, "weights": dtype, "at once": at_once, **one}, first["tokens/s"])
+        greedy_row = bench.llama("llama.cpp, greedy", stored, now, None, greedy)
+        for one in (
+            greedy_row,
+            bench.llama("llama.cpp, own text looked up", stored, now, DecodingConfig(pool="none"), greedy),
+            bench.llama("llama.cpp, earlier answers looked up", stored, now, DecodingConfig(), greedy),
+        ):
+            said(rows, {"task": side, "weights": "Q4_1", "at once": 1, **one}, greedy_row["tokens/s"])
     return rows
 
 
-def pool_sizes() -> list[dict[str, Any]]:
+RELAXED = (("relaxed", "global"), ("relaxed", "grouped"))
+
+
+def changed(bench: Bench, task: Task) -> list[Row]:
+    rows: list[Row] = []
+    _, now = task.users(1)
+    dtype, at_once = bench.args.settings[0]
+    first, greedy, engine = bench.plain(now, dtype, at_once)
+    engine.close()
+    for new in (1, 5, 15, 29):
+        stored, _ = task.users(new)
+        for mode, pool in (("strict", "global"), ("strict", "grouped"), *RELAXED):
+            one = bench.drafted(stored, now, mode, pool, dtype, at_once, greedy)
+            said(rows, {"new of 30": new, **one}, first["tokens/s"])
+    return rows
+
+
+def pools(bench: Bench, task: Task) -> list[Row]:
+    rows: list[Row] = []
+    dtype, at_once = bench.args.settings[0]
+    stored, now = task.items()
+    first, greedy, engine = bench.plain(now, dtype, at_once)
+    engine.close()
+    size = 12
+    while size <= len(stored):
+        for mode, pool in (("strict", "global"), ("strict", "grouped"), *RELAXED):
+            one = bench.drafted(stored[:size], now, mode, pool, dtype, at_once, greedy)
+            said(rows, {"stored answers": size, **one}, first["tokens/s"])
+        size *= 3
+    return rows
+
+
+def said(rows: list[Row], one: Row, base: float) -> None:
+    one["times greedy"] = one["tokens/s"] / base
+    rows.append(one)
+    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in one.items()}), flush=True)
+
+
+def look_ups() -> list[Row]:
     """Look-ups in pools of answers of 60 tokens that begin alike and go on as words do (a chain of Zipfian tokens)."""
     rng = np.random.default_rng(0)
     share = 1 / np.arange(1, 20_001) ** 1.1
@@ -206,43 +257,48 @@ def pool_sizes() -> list[dict[str, Any]]:
         rows.append(
             {
                 "answers": size,
-                "look_up_ms": 1000 * each,
+                "way": "global",
+                "look-up ms": 1000 * each,
                 "found": found / 2000,
-                "bytes_per_token": store.nbytes / len(store),
+                "bytes a token": store.nbytes / len(store),
             }
         )
         print(json.dumps(rows[-1]), flush=True)
     return rows
 
 
+CHARTS = {"changed": "new of 30", "pools": "stored answers", "look-ups": "answers"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=48)
-    parser.add_argument("--users", type=int, default=48)
-    parser.add_argument("--tokens", type=int, default=60, help="the most that an answer takes")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--changed", type=int, nargs="+", default=[1, 5, 15, 29], help="events of 30 that are new")
+    parser.add_argument("part", choices=["ways", "changed", "pools", "look-ups"])
+    parser.add_argument("--n", type=int, default=8, help="answers that are timed")
+    parser.add_argument("--stored", type=int, default=54, help="answers written before")
+    parser.add_argument("--tokens", type=int, default=150, help="the most that an answer takes")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--pool", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        default=["bfloat16:1", "float32:1", "bfloat16:8"],
+        help="weights and requests at once; the first is that of the parts changed and pools",
+    )
     args = parser.parse_args()
-    RESULTS.mkdir(exist_ok=True)
-    if args.pool:
-        content: Any = {"rows": pool_sizes(), "machine": machine_facts()}
-        (RESULTS / "decoding_pool.json").write_text(json.dumps(content, indent=1))
-        return
-    import torch
+    args.settings = [(dtype, int(n)) for dtype, n in (one.split(":") for one in args.settings)]
+    if args.part == "look-ups":
+        rows = look_ups()
+    else:
+        import torch
 
-    torch.set_num_threads(args.threads)
-    dataset = load("movielens-small")
-    group_of, rows = groups(dataset), []
-    if args.items:
-        rows += compare("items", *item_requests(dataset, args.items, args.tokens), args, group_of)
-    for changed in args.changed if args.users else []:
-        rows += compare(
-            f"users, {changed} of 30 new", *user_requests(dataset, args.users, args.tokens, changed), args, group_of
-        )
-    (RESULTS / "decoding.json").write_text(json.dumps({"rows": rows, "machine": machine_facts()}, indent=1))
+        torch.set_num_threads(args.threads)
+        dataset = load("movielens-small")
+        rows = {"ways": ways, "changed": changed, "pools": pools}[args.part](Bench(args, dataset), Task(dataset, args))
+    folder = RESULTS / f"decoding-{args.part}"
+    across, y = CHARTS.get(args.part), "look-up ms" if args.part == "look-ups" else "times greedy"
+    drawn = [] if across is None else [Chart(f"{y} by {across}", "lines", rows, across, y, "way")]
+    report = Report("Writing with drafts", [], [ReportTable(args.part, rows)], drawn)
+    write_study(folder, report, "movielens-small", f"python benchmarks/decoding.py {args.part}", machine_facts())
 
 
 if __name__ == "__main__":
