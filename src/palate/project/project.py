@@ -20,6 +20,7 @@ from palate.knowledge.draft_groups import groups_of
 from palate.knowledge.golden_set import GoldenSet, read_golden_set
 from palate.knowledge.media import MediaReader
 from palate.llm.budget import Budget
+from palate.llm.decoding.vllm import serve_command
 from palate.llm.encoders import Encoder, MiniLMEncoder
 from palate.llm.engines.llama import LlamaEngine
 from palate.llm.engines.openai_http import OpenAIEngine
@@ -156,7 +157,7 @@ def engine_of(section: LLMSection, folder: Path) -> Engine:
     if section.adapter is not None and section.engine != "torch":
         raise InputError("Only the engine torch reads an adapter.", where="palate.yaml, llm", got=section.engine)
     if section.decoding is not None and section.engine == "openai":
-        hint = "A server does that itself: see docs/decoding.md for vLLM's --speculative-config."
+        hint = f"A server does that itself; with vLLM: {serve_command(section.model or 'MODEL', section.decoding)}"
         raise InputError("Only local models write with drafts.", where="palate.yaml, llm.decoding", hint=hint)
     if section.engine != "openai":
         model = None if section.model is None else folder / section.model
