@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,20 +33,20 @@ class Samples:
     def __len__(self) -> int:
         return len(self.users)
 
-    def take(self, rows: Rows) -> Samples:
+    def take(self, rows: Rows) -> Self:
         """The rows with these numbers, or with these flags."""
-        return Samples(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @property
-    def train(self) -> Samples:
+    def train(self) -> Self:
         return self.take(self.part == TRAIN)
 
     @property
-    def validation(self) -> Samples:
+    def validation(self) -> Self:
         return self.take(self.part == VALIDATION)
 
     @property
-    def test(self) -> Samples:
+    def test(self) -> Self:
         return self.take(self.part == TEST)
 
 
