@@ -114,6 +114,15 @@ def from_place(samples: Samples, first: Places) -> Samples:
     return samples.take(samples.ends - samples.starts >= first[samples.users])
 
 
+def with_training(samples: Samples, rows: int, seed: int = 0) -> Samples:
+    """All held-out rows, and `rows` of the training rows at random; 0: all of them."""
+    train = np.flatnonzero(samples.part == TRAIN)
+    if not rows or len(train) <= rows:
+        return samples
+    chosen = np.random.default_rng(seed).permutation(train)[:rows]
+    return samples.take(np.sort(np.concatenate([chosen, np.flatnonzero(samples.part != TRAIN)])))
+
+
 def _events(dataset: Dataset, part: Part | None) -> Samples:
     """Each event as a row without a label, in order of time."""
     part = split_in_time(dataset, max_queries=1).part if part is None else part

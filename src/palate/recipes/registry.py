@@ -17,6 +17,7 @@ RECIPES: dict[str, str] = {
     "genre-spectrum": "palate.recipes.genre_spectrum:genre_spectrum",
     "tagllm": "palate.recipes.tagllm:tagllm",
     "kar": "palate.recipes.kar:kar",
+    "rella": "palate.recipes.rella:rella",
 }
 
 
