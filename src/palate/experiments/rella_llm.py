@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 BOTH = "both"
 # What a model is tuned on: the forms of each row, and the form that it is chosen and tested by.
 TUNINGS = {**{form: ((form,), form) for form in FORMS}, BOTH: ((RECENT, RETRIEVED), RETRIEVED)}
-_LOOKS = 4
+_LOOKS = 3  # after the one before the first step
 _LOSS_ROWS = 8  # of a look's loss, which tells equal AUC apart and no more
 _LONGEST = 1024  # tokens of an example
-_BATCH = 8
+_BATCH, _STEP = 8, 4  # questions computed together; examples of a step: with so few of them, steps must be small
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,25 @@ def requests(work: RellaStudy, form: str, rows: Places, purpose: str = "rella") 
 
 
 def zero_shot(work: RellaStudy) -> dict[str, Asked]:
-    """The language model at hand, by form."""
-    return {form: _asked(work.study.llm, requests(work, form, work.test)) for form in FORMS}
+    """The language model at hand, by form; where it is the one to be tuned, by the engine that is tuned."""
+    llm, engine = work.study.llm, None
+    if not _missing():
+        from palate.llm.engines.torch_lm import TorchEngine
+
+        local = TorchEngine(work.settings.local, batch_size=_BATCH)
+        engine = local if local.model == llm.model else None
+    try:
+        asking = llm if engine is None else llm.asking(engine)
+        return {form: _asked(asking, requests(work, form, work.test)) for form in FORMS}
+    finally:
+        if engine is not None:
+            engine.close()
 
 
 def tuned(work: RellaStudy) -> dict[str, Asked]:
     """A local model after each tuning; without torch or time nothing, and a note."""
-    missing = [package for package in ("torch", "transformers", "peft", "gguf") if find_spec(package) is None]
-    if missing or not work.settings.minutes:
-        why = f"{', '.join(missing)} missing (pip install 'palate[torch-lm]')" if missing else "minutes=0"
+    if _missing() or not work.settings.minutes:
+        why = f"{', '.join(_missing())} missing (pip install 'palate[torch-lm]')" if _missing() else "minutes=0"
         work.notes.append(f"No tuned LLM: {why}.")
         return {}
     from palate.llm.engines.torch_lm import TorchEngine
@@ -84,6 +94,10 @@ def tuned(work: RellaStudy) -> dict[str, Asked]:
             engine.close()
     work.study.progress("tuning", len(TUNINGS), len(TUNINGS))
     return found
+
+
+def _missing() -> list[str]:
+    return [package for package in ("torch", "transformers", "peft", "gguf") if find_spec(package) is None]
 
 
 def looks(found: dict[str, Asked]) -> list[dict[str, object]]:
@@ -104,13 +118,15 @@ def _tune(work: RellaStudy, name: str, forms: Sequence[str], tested: str) -> Tun
     held, labels = requests(work, tested, work.looked), work.samples.labels[work.looked, 0]
     judged = 0 < labels.mean() < 1
     epochs = settings.epochs * max(map(len, (each for each, _ in TUNINGS.values()))) // len(forms)
+    steps = epochs * -(-len(train) // _STEP)
     config = FinetuneConfig(
         epochs=epochs,
-        batch=_BATCH,
+        batch=_STEP,
         learning_rate=settings.learning_rate,
+        warmup=min(10, steps // 8),
         max_tokens=_LONGEST,
-        judge_every=max(1, -(-epochs * len(train) // (_BATCH * _LOOKS))),
-        patience=_LOOKS,
+        judge_every=-(-steps // _LOOKS),
+        patience=steps,
         minutes=settings.minutes / len(TUNINGS),
         by="auc" if judged else "loss",
     )

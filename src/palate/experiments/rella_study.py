@@ -34,15 +34,15 @@ class RellaSettings(Settings):
     """Events of a history that are read, in every form."""
     least: int = Field(default=20, ge=1)
     """Events before a row, or it is left out: with K or fewer all forms are the same."""
-    pairs: int = Field(default=200, ge=2)
+    pairs: int = Field(default=160, ge=2)
     """Test rows that the LLM is asked about, a random sample."""
-    tune: int = Field(default=96, ge=2)
+    tune: int = Field(default=64, ge=2)
     """Training rows that the LLM is tuned on, a random sample; `both` shows each in two forms."""
-    looked: int = Field(default=48, ge=2)
+    looked: int = Field(default=32, ge=2)
     """Validation rows by whose AUC the step of a tuning is chosen."""
-    minutes: float = Field(default=12.0, ge=0)
-    """Most time to tune the local model, all tunings together, looks included; 0: no tuning."""
-    epochs: int = Field(default=2, ge=1)
+    minutes: float = Field(default=20.0, ge=0)
+    """Most time to tune the local model, all tunings together, what looks measure left out; 0: no tuning."""
+    epochs: int = Field(default=1, ge=1)
     """Passes over the rows in both forms; over those in one form twice as many, so that steps are as many."""
     learning_rate: float = Field(default=1e-3, gt=0)
     title_chars: int = Field(default=50, ge=10)
