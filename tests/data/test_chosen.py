@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from palate.data import chosen
-from palate.data.chosen import NONE, at_random, latest, most_similar, strictly_before
+from palate.data.chosen import NONE, at_random, half_similar, latest, most_similar, strictly_before
 from palate.data.dataset import EVENT_SCHEMA, ITEM_SCHEMA, Dataset
 from palate.data.samples import Samples, clicked_samples, rated_samples
 from palate.errors import InputError
@@ -83,7 +83,8 @@ def test_nothing_of_the_moment_or_later_is_read(rows, points, k, clicks) -> None
     part = np.zeros(data.events.height, np.int8)
     plain = clicked_samples(data, part=part) if clicks else rated_samples(data, part=part)
     samples, packed = strictly_before(data, plain), data.histories
-    for found in (latest(samples, k), most_similar(data, samples, points, k), at_random(samples, k)):
+    chosen_by = (latest(samples, k), most_similar(data, samples, points, k), at_random(samples, k))
+    for found in (*chosen_by, half_similar(data, samples, points, k)):
         kept = found.places != NONE
         assert (packed.times[found.places] < found.times[:, None])[kept].all()
         owners = np.searchsorted(packed.offsets, found.places, side="right") - 1
@@ -92,6 +93,20 @@ def test_nothing_of_the_moment_or_later_is_read(rows, points, k, clicks) -> None
         [(packed.times_of(user) < time).sum() for user, time in zip(samples.users, samples.times, strict=True)]
     )
     assert np.array_equal(samples.ends - samples.starts, before)  # and all that is earlier may be
+
+
+@given(logs, vectors, st.integers(1, 5))
+def test_half_of_them_are_the_latest_and_half_the_most_similar_before(rows, points, k) -> None:
+    data = dataset_of(rows)
+    samples = samples_of(data)
+    found = half_similar(data, samples, points, k)
+    for i, places in enumerate(found.places):
+        kept = places[places != NONE]
+        whole = np.arange(samples.starts[i], samples.ends[i])
+        assert len(kept) == min(k, len(whole)) and (np.diff(kept) > 0).all() and (places[: len(kept)] != NONE).all()
+        assert set(whole[len(whole) - min(k // 2, len(whole)) :]) <= set(kept)
+        alone = most_similar(data, samples.take(np.array([i])), points, k).places[0]
+        assert (k > 1) or np.array_equal(kept, alone[alone != NONE])
 
 
 def test_without_a_clock_places_are_the_time() -> None:

@@ -74,6 +74,15 @@ def most_similar(dataset: Dataset, samples: Samples, vectors: FloatArray, k: int
     return _best(samples, k, lambda rows, past: unit[samples.items[rows]] @ unit[packed.items[past]].T)
 
 
+def half_similar(dataset: Dataset, samples: Samples, vectors: FloatArray, k: int) -> Chosen:
+    """The latest `k // 2` events, and of those before them the most similar, `k` in all (SIM's short and long part)."""
+    late = latest(samples, k // 2).places if k > 1 else np.full((len(samples), 0), NONE)
+    earlier = replace(samples, ends=np.maximum(samples.ends - k // 2, samples.starts))
+    places = np.concatenate([most_similar(dataset, earlier, vectors, k - k // 2).places, late], axis=1)
+    in_front = np.argsort(places == NONE, axis=1, kind="stable")
+    return _chosen(samples, np.take_along_axis(places, in_front, axis=1))
+
+
 def at_random(samples: Samples, k: int, seed: int = 0) -> Chosen:
     """Any `k` events of each history."""
     rng = np.random.default_rng(seed)

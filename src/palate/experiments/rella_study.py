@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from palate.data.chosen import NONE, Chosen, at_random, latest, most_similar, strictly_before
+from palate.data.chosen import NONE, Chosen, at_random, half_similar, latest, most_similar, strictly_before
 from palate.data.dataset import FloatArray
 from palate.data.samples import Places, Samples, clicked_samples, rated_samples, with_training
 from palate.data.splits import TEST, TRAIN, VALIDATION
@@ -23,6 +23,7 @@ from palate.models.ranking.features import Features, FeaturesConfig
 from palate.models.ranking.ranker import Ranker, RankerConfig
 
 RECENT, RETRIEVED, RANDOM, KIND = "recent", "retrieved", "random", "same categories"
+HALVES = "half recent, half retrieved"
 FORMS = (RECENT, RETRIEVED, RANDOM)
 FULL, FEW = "latest", "the LLM's rows"  # DIN as it is, and DIN that learns from no more than the LLM is tuned on
 
@@ -96,10 +97,12 @@ class RellaStudy:
         """All rows, by which K events are read of them."""
         dataset, samples, k = self.study.dataset, self.samples, self.settings.k
         texts = [shown_item(dataset, number, ProfileConfig()) for number in range(dataset.n_items)]
+        vectors = self.study.encoder.encode(texts)
         found = {
             RECENT: latest(samples, k),
-            RETRIEVED: most_similar(dataset, samples, self.study.encoder.encode(texts), k),
+            RETRIEVED: most_similar(dataset, samples, vectors, k),
             RANDOM: at_random(samples, k),
+            HALVES: half_similar(dataset, samples, vectors, k),
         }
         kinds = _flags(dataset.items["categories"])
         return found | ({KIND: most_similar(dataset, samples, kinds, k)} if kinds.any() else {})

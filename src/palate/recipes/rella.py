@@ -4,8 +4,9 @@ Claim: an LLM asked "will this person like it, yes or no?" ranks better with the
 than with the K latest, and better still when it is tuned on a mixture of both forms (ReiT); with 1 to 10% of the rows
 it matches or beats CTR models trained on all. In the published figures zero-shot SUBR gains little or loses (AUC
 +0.002, -0.018, +0.008); most of the gain is tuning.
-Baselines: DIN trained on all rows with its latest events; DIN with the K recent, retrieved, random, and K of the same
-categories (the cheap form: SIM's search, no LLM); DIN that learns from the very rows that the LLM is tuned on.
+Baselines: DIN trained on all rows with its latest events; the cheap form without an LLM (SIM's search): DIN with the K
+recent, retrieved, random, K of the same categories, and half recent, half retrieved; DIN that learns from the very rows
+that the LLM is tuned on.
 Controls: K random events of the history at the same K; tuning on one form alone, with as many steps. Test by AUC with
 paired intervals over users, LogLoss beside, Holm over the claims; the step of a tuning is chosen on validation AUC.
 Nothing of a row's own moment or later is read in any arm.
@@ -21,9 +22,9 @@ import numpy as np
 from palate.data.dataset import FloatArray
 from palate.data.samples import Samples
 from palate.evaluation.controls import Contrast, Judged, judge_arms, weighted_auc
-from palate.evaluation.rating import log_loss
+from palate.evaluation.rating import gauc, log_loss
 from palate.experiments.rella_llm import BOTH, Asked, looks, tuned, zero_shot
-from palate.experiments.rella_study import FULL, KIND, RANDOM, RECENT, RETRIEVED, RellaSettings, RellaStudy
+from palate.experiments.rella_study import FULL, HALVES, KIND, RANDOM, RECENT, RETRIEVED, RellaSettings, RellaStudy
 from palate.experiments.study import Chart, Report, ReportTable, Study
 
 _RESAMPLES = 1000
@@ -73,7 +74,7 @@ def _claims(arms: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _din_claims(arms: dict[str, Any]) -> list[tuple[str, str]]:
-    pairs = [(RETRIEVED, RECENT), (RETRIEVED, RANDOM), (RETRIEVED, FULL), (KIND, RECENT)]
+    pairs = [(RETRIEVED, RECENT), (RETRIEVED, RANDOM), (RETRIEVED, FULL), (KIND, RECENT), (HALVES, RECENT)]
     return [(_din(a), _din(b)) for a, b in pairs if _din(a) in arms]
 
 
@@ -94,6 +95,7 @@ def _figures(judged: Judged, arms: dict[str, FloatArray], rows: Samples, asked: 
 def _trained(work: RellaStudy, judged: Judged, arms: dict[str, FloatArray], rows: Samples) -> list[Row]:
     return [
         {"arm": name, **_keys("auc", figure), "log_loss": _loss(arms[name], rows)}
+        | {"auc within users": float(np.mean([gauc(rows.labels[:, 0], each, rows.users) for each in arms[name]]))}
         | {"training seconds": work.seconds[name.removeprefix(_din(""))]}
         for name, figure in judged.figures.items()
     ]
