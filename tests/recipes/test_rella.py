@@ -195,6 +195,8 @@ def test_what_cannot_be_compared_is_said(tmp_path, ledger):
     assert "lower --set least" in str(error.value)
     with pytest.raises(InputError, match="field k"):
         load("rella")(study(tmp_path, ledger, Attentive(), k=0))
+    with pytest.raises(InputError, match="no such tuning"):
+        load("rella")(study(tmp_path, ledger, Attentive(), tunings="both,newest"))
     with pytest.raises(InputError, match="Did you mean 'pairs'"):
         load("rella")(study(tmp_path, ledger, Attentive(), pair=5))
 

@@ -13,7 +13,7 @@ from palate.data.chosen import NONE
 from palate.data.dataset import FloatArray
 from palate.data.samples import Places
 from palate.evaluation.rating import auc
-from palate.experiments.rella_study import FORMS, RECENT, RETRIEVED, RellaStudy
+from palate.experiments.rella_study import FORMS, TUNINGS, RellaStudy
 from palate.knowledge.like_prompts import YES_NO, like_request
 from palate.llm.request import Answer, ListedWork, Request
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from palate.llm.engines.torch_lm import TorchEngine
     from palate.models.finetune import Example, Look, Tuned
 
-BOTH = "both"
-# What a model is tuned on: the forms of each row, and the form that it is chosen and tested by.
-TUNINGS = {**{form: ((form,), form) for form in FORMS}, BOTH: ((RECENT, RETRIEVED), RETRIEVED)}
 _LOOKS = 3  # after the one before the first step
 _LOSS_ROWS = 8  # of a look's loss, which tells equal AUC apart and no more
 _LONGEST = 1024  # tokens of an example
@@ -83,16 +80,17 @@ def tuned(work: RellaStudy) -> dict[str, Asked]:
         return {}
     from palate.llm.engines.torch_lm import TorchEngine
 
-    found = {}
-    for done, (name, (forms, tested)) in enumerate(TUNINGS.items()):
-        work.study.progress("tuning", done, len(TUNINGS))
+    found, names = {}, work.settings.chosen
+    for done, name in enumerate(names):
+        work.study.progress("tuning", done, len(names))
+        forms, tested = TUNINGS[name]
         learnt = _tune(work, name, forms, tested)
         engine = TorchEngine(work.settings.local, batch_size=_BATCH, adapter=learnt.folder)
         try:
             found[name] = _asked(work.study.llm.asking(engine), requests(work, tested, work.test), learnt)
         finally:
             engine.close()
-    work.study.progress("tuning", len(TUNINGS), len(TUNINGS))
+    work.study.progress("tuning", len(names), len(names))
     return found
 
 
@@ -127,7 +125,7 @@ def _tune(work: RellaStudy, name: str, forms: Sequence[str], tested: str) -> Tun
         max_tokens=_LONGEST,
         judge_every=-(-steps // _LOOKS),
         patience=steps,
-        minutes=settings.minutes / len(TUNINGS),
+        minutes=settings.minutes / len(settings.chosen),
         by="auc" if judged else "loss",
     )
     learnt = finetune(

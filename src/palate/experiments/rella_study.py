@@ -25,6 +25,9 @@ from palate.models.ranking.ranker import Ranker, RankerConfig
 RECENT, RETRIEVED, RANDOM, KIND = "recent", "retrieved", "random", "same categories"
 HALVES = "half recent, half retrieved"
 FORMS = (RECENT, RETRIEVED, RANDOM)
+BOTH = "both"
+# What an LLM is tuned on: the forms of each row, and the form that it is chosen and tested by.
+TUNINGS = {**{form: ((form,), form) for form in FORMS}, BOTH: ((RECENT, RETRIEVED), RETRIEVED)}
 FULL, FEW = "latest", "the LLM's rows"  # DIN as it is, and DIN that learns from no more than the LLM is tuned on
 
 
@@ -39,6 +42,8 @@ class RellaSettings(Settings):
     """Test rows that the LLM is asked about, a random sample."""
     tune: int = Field(default=64, ge=2)
     """Training rows that the LLM is tuned on, a random sample; `both` shows each in two forms."""
+    tunings: str = "recent,retrieved,random,both"
+    """What the LLM is tuned on, one adapter each."""
     looked: int = Field(default=32, ge=2)
     """Validation rows by whose AUC the step of a tuning is chosen."""
     minutes: float = Field(default=20.0, ge=0)
@@ -61,6 +66,20 @@ class RellaSettings(Settings):
     """Columns that no model reads: what was gathered after the events, or made by an LLM."""
     local: str | None = None
     """The model to tune, a GGUF file or a folder; the packaged one by default."""
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The names of `tunings`.
+
+        Raises:
+            InputError: One is unknown.
+        """
+        names = tuple(filter(None, self.tunings.split(",")))
+        strange = [name for name in names if name not in TUNINGS]
+        if strange or not names:
+            allowed = ", ".join(TUNINGS)
+            raise InputError("There is no such tuning", where="--set tunings", got=strange, allowed=allowed)
+        return names
 
 
 @dataclass

@@ -23,8 +23,18 @@ from palate.data.dataset import FloatArray
 from palate.data.samples import Samples
 from palate.evaluation.controls import Contrast, Judged, judge_arms, weighted_auc
 from palate.evaluation.rating import gauc, log_loss
-from palate.experiments.rella_llm import BOTH, Asked, looks, tuned, zero_shot
-from palate.experiments.rella_study import FULL, HALVES, KIND, RANDOM, RECENT, RETRIEVED, RellaSettings, RellaStudy
+from palate.experiments.rella_llm import Asked, looks, tuned, zero_shot
+from palate.experiments.rella_study import (
+    BOTH,
+    FULL,
+    HALVES,
+    KIND,
+    RANDOM,
+    RECENT,
+    RETRIEVED,
+    RellaSettings,
+    RellaStudy,
+)
 from palate.experiments.study import Chart, Report, ReportTable, Study
 
 _RESAMPLES = 1000
@@ -33,7 +43,8 @@ Row = dict[str, Any]
 
 def rella(study: Study) -> Report:
     """Every arm on the same rows; see the module for what is compared."""
-    work = RellaStudy(study, RellaSettings.of(study))
+    settings = RellaSettings.of(study)
+    work, _ = RellaStudy(study, settings), settings.chosen  # what cannot be tuned is said before anything is trained
     everywhere = work.din()
     asked = {f"LLM as it is, {form}": each for form, each in zero_shot(work).items()}
     learnt = tuned(work)
@@ -70,7 +81,7 @@ def _claims(arms: dict[str, Any]) -> list[tuple[str, str]]:
     pairs = [(as_it_is + RETRIEVED, as_it_is + RECENT), (as_it_is + RETRIEVED, as_it_is + RANDOM)]
     pairs += [(on + RETRIEVED, on + RECENT), (on + RETRIEVED, on + RANDOM), (on + BOTH, on + RETRIEVED)]
     pairs += [(on + BOTH, as_it_is + RETRIEVED), (on + BOTH, _din(FULL)), (as_it_is + RETRIEVED, _din(FULL))]
-    return [pair for pair in pairs if pair[0] in arms]
+    return [pair for pair in pairs if {*pair} <= set(arms)]
 
 
 def _din_claims(arms: dict[str, Any]) -> list[tuple[str, str]]:
