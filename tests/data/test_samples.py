@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate.data.dataset import EVENT_SCHEMA, ITEM_SCHEMA, Dataset
-from palate.data.samples import clicked_samples, first_places, from_place, rated_samples, split_by_user
+from palate.data.samples import clicked_samples, first_places, from_place, rated_samples, split_by_user, with_training
 from palate.data.splits import TEST, TRAIN, VALIDATION
 from palate.errors import InputError
 
@@ -118,3 +118,14 @@ def test_the_leak_guard_keeps_what_no_profile_has_read() -> None:
     assert (kept.ends - kept.starts).tolist() == [4, 5, 6, 7, 8]
     assert kept.users.tolist() == [0] * 5
     assert first_places(data, cap=30)[0] == 5
+
+
+def test_fewer_training_rows_and_all_that_are_held_out() -> None:
+    samples = rated_samples(dataset_of([(n % 3, n % 6, n, float(1 + n % 5)) for n in range(60)]))
+    fewer = with_training(samples, 10)
+    assert len(fewer.train) == 10
+    assert np.array_equal(fewer.test.times, samples.test.times)
+    assert np.array_equal(fewer.validation.times, samples.validation.times)
+    assert set(fewer.train.times.tolist()) < set(samples.train.times.tolist())
+    assert np.all(np.diff(fewer.times) >= 0)
+    assert len(with_training(samples, 0)) == len(with_training(samples, 48)) == 60

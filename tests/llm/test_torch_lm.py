@@ -54,6 +54,17 @@ class TestTorchEngine(EngineContract):
         np.testing.assert_allclose(ours, theirs, atol=0.06)
         assert np.argmax(ours, axis=1).tolist() == np.argmax(theirs, axis=1).tolist()
 
+    def test_options_of_one_token_are_read_off_one_pass(self, engine, monkeypatch):
+        passes = []
+        read = TorchEngine._next_logs
+        monkeypatch.setattr(TorchEngine, "_next_logs", lambda own, rows: passes.extend(rows) or read(own, rows))
+        (short,) = ask(engine, [ask_user("Is fire cold?", options=("Yes", "No"))])
+        (pair,) = ask(engine, [ask_user("Is fire cold?", options=("Yes", "No", "Yes No"))])
+        assert [len(stem) for _, stem in passes] == [0, 0, 1]
+        assert short.tokens_in * 2 + 1 == pair.tokens_in
+        yes, no, _ = pair.probabilities
+        np.testing.assert_allclose(short.probabilities, (yes / (yes + no), no / (yes + no)), atol=1e-4)
+
     def test_a_batch_changes_nothing(self, engine):
         requests = [
             ask_user(text, options=("red", "light green")) for text in ("A tomato is", "Grass, seen in May, is")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,20 +33,20 @@ class Samples:
     def __len__(self) -> int:
         return len(self.users)
 
-    def take(self, rows: Rows) -> Samples:
+    def take(self, rows: Rows) -> Self:
         """The rows with these numbers, or with these flags."""
-        return Samples(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @property
-    def train(self) -> Samples:
+    def train(self) -> Self:
         return self.take(self.part == TRAIN)
 
     @property
-    def validation(self) -> Samples:
+    def validation(self) -> Self:
         return self.take(self.part == VALIDATION)
 
     @property
-    def test(self) -> Samples:
+    def test(self) -> Self:
         return self.take(self.part == TEST)
 
 
@@ -111,6 +112,15 @@ def first_places(dataset: Dataset, cap: int = CAP) -> Places:
 def from_place(samples: Samples, first: Places) -> Samples:
     """The leak guard: the rows whose user did at least `first[user]` things before, so that no profile knows them."""
     return samples.take(samples.ends - samples.starts >= first[samples.users])
+
+
+def with_training(samples: Samples, rows: int, seed: int = 0) -> Samples:
+    """All held-out rows, and `rows` of the training rows at random; 0: all of them."""
+    train = np.flatnonzero(samples.part == TRAIN)
+    if not rows or len(train) <= rows:
+        return samples
+    chosen = np.random.default_rng(seed).permutation(train)[:rows]
+    return samples.take(np.sort(np.concatenate([chosen, np.flatnonzero(samples.part != TRAIN)])))
 
 
 def _events(dataset: Dataset, part: Part | None) -> Samples:

@@ -10,12 +10,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from palate.data.dataset import Dataset, FloatArray, IntArray
 from palate.data.query import Query
 from palate.data.splits import TEST, TRAIN, VALIDATION, Holdout, Split, has_clock, split_in_time
 from palate.errors import InputError
+from palate.experiments.settings import Settings
 from palate.experiments.study import Study
 from palate.interests.meetings import (
     Meetings,
@@ -30,7 +31,6 @@ from palate.interests.names import name_nodes
 from palate.interests.naming import distinctive_items, title_nodes
 from palate.interests.tree import InterestTree, TreeConfig, build_tree
 from palate.interests.vectors import COLLABORATIVE, TEXT, collaborative, item_vectors, text_part
-from palate.knowledge.attributes import validation_error
 from palate.knowledge.keywords import english_stop_words, item_words
 
 Flags = npt.NDArray[np.bool_]
@@ -40,10 +40,8 @@ _MOST = 32  # by default: what a small model learns in minutes on a processor
 _EVENTS, _ITEMS = 50, 20  # least training events and items of an interest, on average
 
 
-class ExploreSettings(BaseModel):
+class ExploreSettings(Settings):
     """Of the recipe `explore`; on the command line `--set minutes=30`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     interests: int | None = Field(default=None)
     """16, 32, 64, 128 or 256; by default the most, up to 32, of which each has 50 training events and 20 items."""
@@ -70,10 +68,7 @@ class ExploreSettings(BaseModel):
 
     @classmethod
     def of(cls, study: Study) -> ExploreSettings:
-        try:
-            made = cls.model_validate(dict(study.settings))
-        except ValidationError as error:
-            raise validation_error(error, "--set", list(cls.model_fields)) from error
+        made = super().of(study)
         if made.interests not in (None, *SHAPES):
             allowed = ", ".join(map(str, SHAPES))
             raise InputError(

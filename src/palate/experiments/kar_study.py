@@ -5,25 +5,32 @@ nothing: each (backbone, arm, seed) is trained once, its test predictions are ke
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from palate.data.dataset import FloatArray
-from palate.data.samples import Samples, clicked_samples, first_places, from_place, rated_samples, split_by_user
+from palate.data.samples import (
+    Samples,
+    clicked_samples,
+    first_places,
+    from_place,
+    rated_samples,
+    split_by_user,
+    with_training,
+)
 from palate.data.splits import TEST, TRAIN, VALIDATION, has_clock, split_in_time
 from palate.errors import InputError
 from palate.experiments.controls import Arm
 from palate.experiments.kar_arms import KarArms
+from palate.experiments.kept import KeptPredictions, digest_of
+from palate.experiments.settings import Settings
 from palate.experiments.study import Study
-from palate.knowledge.attributes import validation_error
 from palate.models.adapters.as_of import AsOfVectors
 from palate.models.adapters.discrete import Discrete, DiscreteConfig, collisions
 from palate.models.adapters.registry import fitted
@@ -35,10 +42,8 @@ MULTI_TASK = ("mmoe", "stem")
 Flags = npt.NDArray[np.bool_]
 
 
-class KarSettings(BaseModel):
+class KarSettings(Settings):
     """Of the recipe `kar`; on the command line `--set backbones=deepfm,din`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     backbones: str = "all"
     """Names with commas between, or `all` nine."""
@@ -76,13 +81,6 @@ class KarSettings(BaseModel):
     """Rows of a step; fewer where there are few rows."""
     skip: str = "tmdb_vote_average,tmdb_vote_count,text_source,sid_minionerec"
     """Columns that no model reads: what was gathered after the events, or made by an LLM."""
-
-    @classmethod
-    def of(cls, study: Study) -> Self:
-        try:
-            return cls.model_validate(dict(study.settings))
-        except ValidationError as error:
-            raise validation_error(error, "--set", list(cls.model_fields)) from error
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -127,7 +125,7 @@ class KarStudy:
         found = found.take(found.times > last[found.users])
         if settings.split == "time" and has_clock(dataset):
             found = Samples(**{**vars(found), "part": _cut(found.times)})
-        return found.take(self._kept(found))
+        return with_training(found, settings.rows)
 
     @property
     def split(self) -> str:
@@ -209,14 +207,16 @@ class KarStudy:
 
     def _judged(self, backbone: str, arm: Arm, seed: int) -> FloatArray:
         config = RankerConfig(seed=seed, epochs=self.settings.epochs, batch=self.settings.batch, threads=1)
-        path = self.study.workspace / "predictions" / f"{backbone}-{seed}-{self._key(backbone, arm, config)}.npz"
-        if not path.is_file():
-            begun, ranker = time.perf_counter(), self._ranker(backbone, arm, config)
+
+        def made() -> FloatArray:
+            ranker = self._ranker(backbone, arm, config)
             ranker.fit(self.features, self.samples.train, self.samples.validation)
-            _save(path, ranker.predict(self.samples.test), time.perf_counter() - begun)
-        with np.load(path, allow_pickle=False) as kept:
-            self.seconds[arm.name] = self.seconds.get(arm.name, 0.0) + float(kept["seconds"])
-            return np.asarray(kept["probabilities"], dtype=np.float32)
+            return ranker.predict(self.samples.test)
+
+        kept = KeptPredictions(self.study.workspace / "predictions")
+        found, seconds = kept.get(f"{backbone}-{seed}-{self._key(backbone, arm, config)}", made)
+        self.seconds[arm.name] = self.seconds.get(arm.name, 0.0) + seconds
+        return found
 
     def _ranker(self, backbone: str, arm: Arm, config: RankerConfig) -> Ranker:
         if arm.user is None and arm.item is None:
@@ -237,18 +237,7 @@ class KarStudy:
 
     @cached_property
     def _data(self) -> bytes:
-        digest = hashlib.sha256()
-        for array in vars(self.samples).values():
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.digest()
-
-    def _kept(self, samples: Samples) -> npt.NDArray[np.int64]:
-        """All held-out rows, and of the training rows a sample."""
-        train, rows = np.flatnonzero(samples.part == TRAIN), self.settings.rows
-        if not rows or len(train) <= rows:
-            return np.arange(len(samples))
-        chosen = np.random.default_rng(0).permutation(train)[:rows]
-        return np.sort(np.concatenate([chosen, np.flatnonzero(samples.part != TRAIN)]))
+        return digest_of(self.samples)
 
 
 def _cut(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
@@ -267,13 +256,6 @@ def _cut(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
             hint="lower --set cap, or take a longer log",
         )
     return part
-
-
-def _save(path: Path, found: FloatArray, seconds: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, probabilities=found, seconds=np.array(seconds))
-    temporary.replace(path)
 
 
 def stacked(predictions: Mapping[tuple[str, str], Mapping[int, FloatArray]], arm: str) -> FloatArray:

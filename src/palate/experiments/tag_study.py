@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from palate.data.dataset import Dataset, IntArray
 from palate.data.splits import Split, has_clock, split_in_time
 from palate.errors import InputError
+from palate.experiments.settings import Settings
 from palate.experiments.study import Study
 from palate.experiments.tag_measures import TagSet
 from palate.knowledge.annotate import item_text, sample_items
-from palate.knowledge.attributes import validation_error
 from palate.knowledge.clicks import clicks_only
 from palate.knowledge.handbook import Handbook, HandbookConfig, mine_handbook
 from palate.knowledge.tag_distil import taught
@@ -33,10 +33,8 @@ if TYPE_CHECKING:
 _PEOPLE = "user_tag"  # sources of labels that are people's tags have it in their names
 
 
-class TagSettings(BaseModel):
+class TagSettings(Settings):
     """Of the recipe `tagllm`; on the command line `--set items=200`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     items: int = Field(default=400, ge=20)
     """Items that every source tags and that are measured."""
@@ -53,13 +51,6 @@ class TagSettings(BaseModel):
     epochs: int = Field(default=2, ge=1)
     local: str | None = None
     """The model to tune, a GGUF file or a folder; the packaged one by default."""
-
-    @classmethod
-    def of(cls, study: Study) -> TagSettings:
-        try:
-            return cls.model_validate(dict(study.settings))
-        except ValidationError as error:
-            raise validation_error(error, "--set", list(cls.model_fields)) from error
 
 
 @dataclass

@@ -18,6 +18,7 @@ RECIPES: dict[str, str] = {
     "tagllm": "palate.recipes.tagllm:tagllm",
     "kar": "palate.recipes.kar:kar",
     "dare": "palate.recipes.dare:dare",
+    "rella": "palate.recipes.rella:rella",
 }
 
 

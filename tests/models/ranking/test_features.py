@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from ranking_data import HOUR, prepared, rated_dataset
 
+from palate.data.chosen import at_random, latest, most_similar
 from palate.data.dataset import Dataset
 from palate.data.samples import Samples, clicked_samples, rated_samples
 from palate.errors import InputError
@@ -119,6 +120,36 @@ def test_histories_end_with_the_newest_event() -> None:
     values = data.events["value"].to_numpy()[np.argsort(data.events["user_num"].to_numpy(), kind="stable")]
     level = rows.levels[np.arange(len(samples)), np.maximum(length - 1, 0)]
     assert np.array_equal(features.level_values[level[known] - 1], values[last[known]])
+
+
+def test_histories_of_chosen_events() -> None:
+    data = rated_dataset()
+    plain = rated_samples(data)
+    rows = plain.test.take(np.arange(5))
+    newest = Features(data, plain, FeaturesConfig(history=4))
+    same_events = latest(plain, 4)
+    assert same(newest(plain.test), Features(data, same_events)(same_events.test))
+    kinds = np.eye(3, dtype=np.float32)[np.arange(data.n_items) % 3]
+    alike = most_similar(data, plain, kinds, 4)
+    found = Features(data, alike)(alike.test.take(np.arange(5)))
+    met = data.histories.items
+    values = data.events.sort("user_num", maintain_order=True)["value"].to_numpy()
+    for i in range(5):
+        past = np.arange(rows.starts[i], rows.ends[i])
+        other = met[past] % 3 != rows.items[i] % 3
+        best = np.sort(past[np.lexsort((-past, other))][:4])  # those of its kind, the later first
+        assert found.history[i][: len(best)].tolist() == met[best].tolist()
+        assert found.levels[i][: len(best)].tolist() == values[best].tolist()  # levels of 1 to 5 are these
+        assert (found.history[i][len(best) :] == PADDING).all()
+
+
+def test_a_model_reads_the_events_that_it_learned_from() -> None:
+    data = rated_dataset()
+    plain = rated_samples(data)
+    chosen = at_random(plain, 4)
+    for fitted, asked in ((plain, chosen), (chosen, plain)):
+        with pytest.raises(InputError, match="other events than those that were learned from"):
+            Features(data, fitted)(asked.test)
 
 
 def test_a_log_without_clock_and_values_has_counts_alone() -> None:

@@ -141,34 +141,43 @@ class TorchEngine:
         return np.concatenate(parts)
 
     def _choose(self, requests: Sequence[Request]) -> list[Told]:
-        """log p(option | prompt), summed over its tokens, as shares of the options."""
+        """log p(option | prompt), summed over its tokens, as shares of the options.
+
+        Options that differ in their last token alone are read off one pass.
+        """
         prompts = [self.prompt_tokens(request) for request in requests]
-        rows = [(p, self.tokens(o)) for p, r in zip(prompts, requests, strict=True) for o in r.options or ()]
-        logs = np.concatenate(
-            [self._log_likelihoods(rows[i : i + self._batch_size]) for i in _steps(rows, self._batch_size)]
-        )
+        options = [[self.tokens(option) for option in request.options or ()] for request in requests]
+        stems = [list(dict.fromkeys(tuple(tokens[:-1]) for tokens in listed)) for listed in options]
+        rows = [(p, list(stem)) for p, own in zip(prompts, stems, strict=True) for stem in own]
+        passes = [
+            one for i in _steps(rows, self._batch_size) for one in self._next_logs(rows[i : i + self._batch_size])
+        ]
         found, place = [], 0
-        for prompt, request in zip(prompts, requests, strict=True):
-            options = request.options or ()
-            own = logs[place : place + len(options)]
-            place += len(options)
-            shares = np.exp(own - own.max())
+        for prompt, request, listed, own in zip(prompts, requests, options, stems, strict=True):
+            logs = dict(zip(own, passes[place : place + len(own)], strict=True))
+            place += len(own)
+            sums = np.array([logs[tuple(tokens[:-1])][tokens[-1]] for tokens in listed])
+            shares = np.exp(sums - sums.max())
             shares /= shares.sum()
-            counts = {"tokens_in": len(prompt) * len(options), "tokens_out": 1}
-            best = options[int(shares.argmax())]
+            counts = {"tokens_in": sum(len(prompt) + len(stem) for stem in own), "tokens_out": 1}
+            best = (request.options or ())[int(shares.argmax())]
             found.append({"text": best, "probabilities": tuple(shares.tolist()), "method": "exact", **counts})
         return found
 
-    def _log_likelihoods(self, rows: Sequence[tuple[list[int], list[int]]]) -> FloatArray:
+    def _next_logs(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[FloatArray]:
+        """Of each prompt and beginning of an answer: log p of that beginning and then of each token, [vocabulary]."""
         import torch
 
-        ids, mask = self.padded([prompt + option for prompt, option in rows])
-        longest = max(len(option) for _, option in rows)
+        ids, mask = self.padded([prompt + stem for prompt, stem in rows])
+        longest = max(len(stem) for _, stem in rows)
         with torch.inference_mode():
-            logits = self._network(ids, attention_mask=mask, logits_to_keep=longest + 1).logits[:, :-1].float()
-        logs = logits.log_softmax(-1).gather(2, ids[:, -longest:, None])[:, :, 0]
-        sums = [float(logs[row, longest - len(option) :].sum()) for row, (_, option) in enumerate(rows)]
-        return np.array(sums, dtype=np.float32)
+            logits = self._network(ids, attention_mask=mask, logits_to_keep=longest + 1).logits.float()
+        logs = logits.log_softmax(-1).cpu().numpy()
+        found = []
+        for own, (_, stem) in zip(logs, rows, strict=True):
+            said = sum(own[longest - len(stem) + place, token] for place, token in enumerate(stem))
+            found.append(own[-1] + said)
+        return found
 
     def _generate(self, requests: Sequence[Request]) -> list[Told]:
         """Requests of equal settings, as `_alike` groups them."""

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from palate.data.chosen import Chosen, newest
 from palate.data.dataset import Dataset, FloatArray, IntArray
 from palate.data.samples import Samples
 from palate.errors import InputError
@@ -23,7 +24,7 @@ class FeaturesConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    history: int = Field(default=30, ge=1, description="newest events of the user that are read")
+    history: int = Field(default=30, ge=1, description="newest events of the user that are read; of `Chosen` theirs")
     min_rows: int = Field(default=3, ge=1, description="training rows of a value that gets an embedding of its own")
     max_values: int = Field(default=1000, ge=1, description="values of a column that get one, commonest first")
     max_list: int = Field(default=8, ge=1, description="values of a list (categories) that are read")
@@ -47,10 +48,11 @@ class Features:
 
     Item side: the id, each string or list column, each number column. User side: the same columns of users, the id
     where the configuration says so. Numbers of the moment: how often the item was met, its mean value and the time
-    since, strictly before the sample's time; the same of the user. The last events of the user with their values.
+    since, strictly before the sample's time; the same of the user. The last events of the user with their values, or
+    those that were chosen (`palate.data.chosen`): the history that retrieves what the target is about.
 
     Raises:
-        InputError: No training rows.
+        InputError: No training rows; called with samples whose events were chosen where those of `samples` were not.
     """
 
     def __init__(self, dataset: Dataset, samples: Samples, config: FeaturesConfig | None = None) -> None:
@@ -59,7 +61,7 @@ class Features:
         if not len(train):
             hint = "cut the split elsewhere, or relax the leak guard"
             raise InputError("There are no training rows to learn from", got=f"{len(samples)} samples", hint=hint)
-        self.histories = dataset.histories
+        self.histories, self.chosen = dataset.histories, isinstance(samples, Chosen)
         self.item_fields = _fields(dataset.items, "item", train.items, config)
         self.user_fields = _fields(dataset.users, "user" if config.user_id else None, train.users, config,
                                    begin=self.item_fields.size)  # fmt: skip
@@ -111,10 +113,15 @@ class Features:
         return np.concatenate([*parts, self._item_numbers[samples.items], self._user_numbers[samples.users]], axis=1)
 
     def _history(self, samples: Samples) -> tuple[IntArray, IntArray]:
-        begin = np.maximum(samples.starts, samples.ends - self.config.history)
-        longest = int((samples.ends - begin).max(initial=1))
-        places = begin[:, None] + np.arange(longest)
-        inside = places < samples.ends[:, None]
+        if isinstance(samples, Chosen) != self.chosen:
+            hint = "choose their events with the function of palate.data.chosen that chose them for training"
+            raise InputError("These samples read other events than those that were learned from", hint=hint)
+        if isinstance(samples, Chosen):
+            longest = int((samples.places >= 0).sum(axis=1).max(initial=1))
+            places = samples.places[:, :longest]
+        else:
+            places = newest(samples, self.config.history)
+        inside = places >= 0
         places = np.where(inside, places, 0)
         return np.where(inside, self.histories.items[places], PADDING), np.where(inside, self._levels[places], 0)
 
