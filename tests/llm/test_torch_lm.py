@@ -106,18 +106,19 @@ def test_drafts_change_no_text_and_save_passes(engine, tmp_path):
     first, second = ask(quick, requests), ask(quick, requests)
     for answers in (first, second):
         assert [(a.text, a.finish_reason) for a in answers] == [(a.text, a.finish_reason) for a in expected]
-    modes, drafted, accepted, passes = zip(*(a.drafts for a in second), strict=True)
-    assert set(modes) == {"strict"}
-    assert sum(accepted) <= sum(drafted)
-    assert sum(passes) < sum(a.drafts[3] for a in first) / 2
+    assert {a.drafts.mode for a in second} == {"strict"}
+    assert sum(a.drafts.accepted for a in second) <= sum(a.drafts.drafted for a in second)
+    assert sum(a.drafts.unlike for a in second) == 0
+    assert sum(a.drafts.passes for a in second) < sum(a.drafts.passes for a in first) / 2
     assert quick.model == engine.model
     relaxed = TorchEngine(decoding=DecodingConfig(mode="relaxed"))
     assert relaxed.model == f"{engine.model}+relaxed-2-0.1"
+    assert TorchEngine(dtype="bfloat16").model == f"{engine.model}+bfloat16"
     with pytest.raises(InputError, match="without drafts"):
         engine.pools  # noqa: B018
     quick.close()
     later = TorchEngine(batch_size=3, decoding=strict, drafts=tmp_path / "drafts")
-    assert sum(a.drafts[3] for a in ask(later, requests[:1])) < first[0].drafts[3] / 2
+    assert sum(a.drafts.passes for a in ask(later, requests[:1])) < first[0].drafts.passes / 2
     later.close()
 
 
