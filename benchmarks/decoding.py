@@ -7,7 +7,8 @@
 
 KAR's notes (`palate.knowledge.profiles`) on movielens-small by SmolLM2. *Items*: notes about other films are stored.
 *Users*: notes about the same people are stored, made when some of their events had not happened. Rates are over all
-tokens written, the reading of the prompts included, one request at a time (as DARE's own figures are) or several.
+tokens written, the reading of the prompts included, one request at a time (as DARE's own figures are) or several; on a
+CPU a second is one of processor time of one thread, so that a busy machine does not change them much.
 Results go to results/decoding-PART.json and .html (tables and plots).
 """
 
@@ -81,10 +82,16 @@ class Task:
         return text_request(shown, self.factors, entity, side=side, words=WORDS, max_tokens=self.tokens)
 
 
+def clock() -> float:
+    import torch
+
+    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
+
+
 def asked(engine: Engine, requests: Sequence[Request]) -> tuple[list[Answer], float]:
-    begun = time.perf_counter()
+    begun = clock()
     found = [pair for batch in engine.ask(ListedWork(requests)) for pair in batch]
-    return [answer for _, answer in sorted(found, key=lambda pair: pair[0])], time.perf_counter() - begun
+    return [answer for _, answer in sorted(found, key=lambda pair: pair[0])], clock() - begun
 
 
 class PromptLookup:
@@ -96,7 +103,7 @@ class PromptLookup:
     def run(self, requests: Sequence[Request]) -> tuple[list[str], int, float]:
         import torch
 
-        engine, begun, texts, tokens = self.engine, time.perf_counter(), [], 0
+        engine, begun, texts, tokens = self.engine, clock(), [], 0
         for request in requests:
             ids, mask = engine.padded([engine.prompt_tokens(request)])
             with torch.inference_mode():
@@ -110,7 +117,7 @@ class PromptLookup:
             written = out[0, ids.shape[1] :]
             texts.append(engine._tokenizer.decode(written, skip_special_tokens=True))
             tokens += len(written)
-        return texts, tokens, time.perf_counter() - begun
+        return texts, tokens, clock() - begun
 
 
 def row(way: str, answers: Sequence[Answer], seconds: float, like: Sequence[str] | None) -> Row:
@@ -273,8 +280,8 @@ CHARTS = {"changed": "new of 30", "pools": "stored answers", "look-ups": "answer
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["ways", "changed", "pools", "look-ups"])
-    parser.add_argument("--n", type=int, default=8, help="answers that are timed")
-    parser.add_argument("--stored", type=int, default=54, help="answers written before")
+    parser.add_argument("--n", type=int, default=6, help="answers that are timed")
+    parser.add_argument("--stored", type=int, default=36, help="answers written before")
     parser.add_argument("--tokens", type=int, default=150, help="the most that an answer takes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
