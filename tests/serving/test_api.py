@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from tiny_snapshot import has
 
 from palate.serving.api import create_app
 from palate.serving.load import Snapshot
@@ -64,7 +65,7 @@ def test_a_restrict_holds(client: TestClient, snapshot: Snapshot) -> None:
     nums = [snapshot.item_nums[item["item_id"]] for item in answer["items"]]
     assert nums and set(nums) <= set(snapshot.tree.items_of(leaf.node).tolist())
     answer = client.get("/v1/recommend/u0", params={"restrict": "node:0 and attr:funny", "n": 5}).json()
-    assert all(snapshot.masks["funny"][snapshot.item_nums[item["item_id"]]] for item in answer["items"])
+    assert all(has(snapshot, "funny")[snapshot.item_nums[item["item_id"]]] for item in answer["items"])
 
 
 @pytest.mark.parametrize(

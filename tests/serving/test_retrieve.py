@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.interests.tree import InterestTree, Node
+from palate.serving import retrieve
+from palate.serving.columns import make_columns
 from palate.serving.retrieve import RestrictedIndex
+from palate.serving.scores import quantise
 
 
 def random_tree(n: int, rng: np.random.Generator) -> InterestTree:
@@ -24,6 +27,20 @@ def random_tree(n: int, rng: np.random.Generator) -> InterestTree:
         nodes += below
         row = below
     return InterestTree(tuple(nodes), rng.permutation(n).astype(np.int32))
+
+
+def index_of(kind, vectors, columns, rng):  # type: ignore[no-untyped-def]
+    """An index of float32, int8 or both, and by item_num the vectors that it stands for."""
+    tree = columns.tree
+    own = np.ascontiguousarray(vectors[tree.order])
+    if kind == "weighted":
+        weights = rng.integers(0, 3, len(own)).astype(np.float32)
+        index = RestrictedIndex(own, columns, quantise(own), weights)
+        return index, vectors * weights[tree.position, None]
+    if kind == "int8":
+        rounded = quantise(own)
+        return RestrictedIndex(None, columns, rounded), rounded.rows(slice(None))[tree.position]
+    return RestrictedIndex(own, columns, quantise(own) if kind == "both" else None), vectors
 
 
 def brute_force(vectors, tree, masks, query, restrict, k, exclude):  # type: ignore[no-untyped-def]
@@ -50,8 +67,9 @@ def brute_force(vectors, tree, masks, query, restrict, k, exclude):  # type: ign
     n_nodes=st.integers(0, 4),
     attributes=st.sampled_from([(), ("a",), ("a", "b")]),
     n_excluded=st.integers(0, 60),
+    kind=st.sampled_from(["float32", "both", "int8", "weighted"]),
 )
-def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_excluded) -> None:  # type: ignore[no-untyped-def]
+def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_excluded, kind) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(seed)
     tree = random_tree(n, rng)
     d = int(rng.integers(1, 20))
@@ -62,11 +80,14 @@ def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_
         "zero": np.zeros((n, d)),
     }[values].astype(np.float32)
     masks = {name: rng.random(n) < density for name in ("a", "b")}
-    index = RestrictedIndex(np.ascontiguousarray(vectors[tree.order]), tree, masks)
+    index, vectors = index_of(kind, vectors, make_columns(tree, masks), rng)
     restrict = Restrict(tuple(rng.integers(0, len(tree.nodes), n_nodes).tolist()), attributes)
     exclude = rng.integers(0, n, min(n, n_excluded)).astype(np.int32)
     queries = rng.normal(size=(2, d)).astype(np.float32)
-    items, scores = index.search(queries, restrict, k, exclude)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(retrieve, "_CODES_FROM", 0)
+        patched.setattr(retrieve, "_MANY", 2)
+        items, scores = index.search(queries, restrict, k, exclude)
     for row, query in enumerate(queries):
         wanted, wanted_scores = brute_force(vectors, tree, masks, query, restrict, k, exclude)
         assert items[row, : len(wanted)].tolist() == wanted.tolist()
@@ -80,7 +101,8 @@ def small_index() -> RestrictedIndex:
         (Node(0, None, 0, 0, 4, 0), Node(1, 0, 1, 0, 2, 0), Node(2, 0, 1, 2, 4, 0)),
         np.array([3, 1, 2, 0], dtype=np.int32),
     )
-    return RestrictedIndex(np.ones((4, 2), dtype=np.float32), tree, {"calm": np.array([True, False, True, False])})
+    columns = make_columns(tree, {"calm": np.array([True, False, True, False])})
+    return RestrictedIndex(np.ones((4, 2), dtype=np.float32), columns)
 
 
 def test_ties_go_to_the_lower_item_num() -> None:
@@ -121,6 +143,6 @@ def test_bad_questions_are_named(restrict: Restrict | None, k: int, width: int, 
 def test_vectors_must_fit_the_tree_and_be_finite() -> None:
     index = small_index()
     with pytest.raises(InputError, match="do not fit the tree"):
-        RestrictedIndex(np.ones((3, 2), dtype=np.float32), index.tree)
+        RestrictedIndex(np.ones((3, 2), dtype=np.float32), index.columns)
     with pytest.raises(InputError, match="not finite"):
-        RestrictedIndex(np.full((4, 2), np.nan, dtype=np.float32), index.tree)
+        RestrictedIndex(np.full((4, 2), np.nan, dtype=np.float32), index.columns)

@@ -14,7 +14,7 @@ from palate.errors import InputError
 from palate.project.config import load_config
 from palate.serving.load import load_snapshot
 from palate.serving.pipeline import BlendConfig
-from palate.serving.snapshot import current, list_snapshots, use
+from palate.serving.versions import current, list_snapshots, use
 
 HostOption = Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")]
 PortOption = Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)]

@@ -22,7 +22,8 @@ from palate.project.model_steps import ModelSteps, tree_of
 from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.steps import Artefact, Detail, Steps
-from palate.serving.snapshot import SnapshotParts, build_snapshot, use
+from palate.serving.snapshot import SnapshotParts, build_snapshot
+from palate.serving.versions import use
 
 STEPS = (
     "recorded",

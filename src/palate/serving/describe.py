@@ -58,7 +58,8 @@ def item(snapshot: Snapshot, num: int) -> dict[str, Any]:
 def similar(snapshot: Snapshot, num: int, n: int, restrict: Restrict | None = None) -> dict[str, Any]:
     """The items nearest to the item by cosine of their vectors, the item itself left out."""
     index = snapshot.likeness
-    query = index.vectors[snapshot.tree.position[[num]]]
+    query = snapshot.vectors[snapshot.tree.position[[num]]]
+    query = query / max(float(np.linalg.norm(query)), float(np.finfo(np.float32).tiny))
     items, scores = index.search(query, restrict, n, np.array([num], dtype=np.int32))
     found = [(int(i), float(s)) for i, s in zip(items[0], scores[0], strict=True) if i >= 0]
     return {

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import FloatArray, IntArray
+from palate.data.expression import NODE_FIELDS
 from palate.data.query import Query, Restrict
 from palate.errors import InputError
 from palate.interests.explore import ExploreConfig, explore
@@ -58,13 +59,14 @@ def recommend(
 
     Candidates of the sequence model, of an interest that is new to the person (`interests.explore`) and of the
     attribute the person is most drawn to are interleaved by the configured shares; a source that has nothing
-    leaves its share to the others. Seen items are left out, none comes twice. With a `restrict` all items obey
-    it and nothing is explored. Someone unknown, or without a history, gets popular items spread over the
-    interests. Reasons are empty unless `explain`. `moment`, the time in microseconds since the epoch, is for
-    `explore.refresh`: a person of the snapshot explores the same until it passes.
+    leaves its share to the others. Seen items are left out unless the restrict speaks of `seen`, none comes twice.
+    With a `restrict` all items obey it, and with one of interests nothing is explored. Someone unknown, or without
+    a history, gets popular items spread over the interests. Reasons are empty unless `explain`. `moment`, the time
+    in microseconds since the epoch, is for `explore.refresh`: a person of the snapshot explores the same until it
+    passes.
 
     Raises:
-        InputError: for a restrict that names an unknown node or attribute, or n below 1.
+        InputError: for a restrict that names what the snapshot does not have, or n below 1.
     """
     config, rng = config or BlendConfig(), rng or np.random.default_rng(0)
     history = snapshot.history(user) if isinstance(user, str) else np.asarray(user, dtype=np.int32)
@@ -77,11 +79,11 @@ def recommend(
         query = Query(user if isinstance(user, str) else None, history, restrict=restrict)
         vectors = snapshot.encoder.encode([query])
         sources.append(_sequence(snapshot, query, vectors, n))
-        if restrict is None or not restrict.nodes:
+        if restrict is None or not restrict.is_about(*NODE_FIELDS):
             lasting = moment is not None and config.explore.refresh > 0 and query.user_id is not None
             drawn = rng_of(query.user_id or "", moment or 0, config.explore.refresh) if lasting else rng
             sources += _exploration(snapshot, query, vectors, n, drawn, config)
-        if restrict is None or not restrict.attributes:
+        if restrict is None or not restrict.is_about("attr"):
             sources += _attribute(snapshot, query, vectors, n, config)
     by_name = {source.source: source for source in sources}
     shares = {name: float(getattr(config, name)) for name in by_name}
@@ -116,8 +118,9 @@ def affinities(snapshot: Snapshot, history: IntArray, config: BlendConfig | None
     """For each attribute that any item has; an empty history has a lift of 1."""
     prior = (config or BlendConfig()).prior_events
     result = {}
+    having = snapshot.columns.attributes_of(snapshot.tree.position[history].astype(np.int64))
     for name, base in snapshot.base_rates.items():
-        hits = float(snapshot.masks[name][history].sum())
+        hits = float(having[name].sum())
         events = len(history)
         if base > 0:
             lift = (hits + prior * base) / (events + prior) / base if events + prior > 0 else 1.0
@@ -148,8 +151,7 @@ def _attribute(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, co
     if name is None or found[name].lift < config.least_lift or config.attribute == 0:
         return []
     liked = found[name]
-    nodes = query.restrict.nodes if query.restrict else ()
-    query = Query(query.user_id, query.history, restrict=Restrict(nodes, (name,)))
+    query = replace(query, restrict=replace(query.restrict or Restrict(), attributes=(name,)))
     why = lambda item: reasons.for_attribute(snapshot, item, name, liked.share, liked.base)  # noqa: E731
     return [_retrieved(snapshot, "attribute", query, vectors, n, why)]
 
@@ -158,21 +160,29 @@ def _retrieved(
     snapshot: Snapshot, source: str, query: Query, vectors: FloatArray, n: int, why: Callable[[int], Reason]
 ) -> Candidates:
     """Twice as many as wanted: the same item may come from several sources."""
-    items, scores = snapshot.index.search(vectors, query.restrict, 2 * n, query.history)
+    exclude, sets = _seen(query.restrict, query.history)
+    items, scores = snapshot.index.search(vectors, query.restrict, 2 * n, exclude, sets)
     found = items[0] >= 0
     return Candidates(source, items[0][found], scores[0][found], why)
+
+
+def _seen(restrict: Restrict | None, history: IntArray) -> tuple[IntArray | None, dict[str, IntArray]]:
+    """What is left out, and the sets a restrict may name. One that speaks of `seen` decides of it alone."""
+    return None if restrict is not None and restrict.is_about("seen") else history, {"seen": history}
 
 
 def _popular(snapshot: Snapshot, history: IntArray, taken: IntArray, n: int, restrict: Restrict | None) -> Candidates:
     """The most popular of each interest, then the second of each, and so on: no interest fills the slate."""
     allowed = np.ones(len(snapshot.popularity), dtype=bool)
+    exclude, sets = _seen(restrict, history)
     if restrict is not None:
         allowed[:] = False
-        allowed[snapshot.index.allowed(restrict)] = True
-    allowed[history] = False
+        allowed[snapshot.index.allowed(restrict, sets)] = True
+    if exclude is not None:
+        allowed[exclude] = False
     allowed[taken] = False
     ranked = snapshot.by_popularity[allowed[snapshot.by_popularity]][: max(1000, 20 * n)]
-    level = snapshot.tree.depth if restrict is not None and restrict.nodes else 1
+    level = snapshot.tree.depth if restrict is not None and restrict.is_about(*NODE_FIELDS) else 1
     node = snapshot.tree.node_of_items(level)[ranked]
     grouped = np.argsort(node, kind="stable")
     first = np.searchsorted(node[grouped], node[grouped])
