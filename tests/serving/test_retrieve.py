@@ -68,11 +68,12 @@ def brute_force(vectors, tree, masks, query, restrict, k, exclude):  # type: ign
     attributes=st.sampled_from([(), ("a",), ("a", "b")]),
     n_excluded=st.integers(0, 60),
     kind=st.sampled_from(["float32", "both", "int8", "weighted"]),
+    bound=st.sampled_from([0.0, 0.3, 1.1]),
 )
-def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_excluded, kind) -> None:  # type: ignore[no-untyped-def]
+def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_excluded, kind, bound) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(seed)
     tree = random_tree(n, rng)
-    d = int(rng.integers(1, 20))
+    d = int(rng.choice([1, 7, 16]))  # numba compiles for each width
     vectors = {
         "few": rng.integers(-1, 2, size=(n, d)),  # many ties
         "many": rng.normal(size=(n, d)),
@@ -86,7 +87,9 @@ def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_
     queries = rng.normal(size=(2, d)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(retrieve, "_CODES_FROM", 0)
+        index.compile()
         patched.setattr(retrieve, "_MANY", 2)
+        patched.setattr(retrieve, "GATHER_BELOW", dict.fromkeys(retrieve.GATHER_BELOW, bound))
         items, scores = index.search(queries, restrict, k, exclude)
     for row, query in enumerate(queries):
         wanted, wanted_scores = brute_force(vectors, tree, masks, query, restrict, k, exclude)

@@ -54,10 +54,13 @@ class Restricts:
         Raises:
             InputError: naming the term and its place in the text: an unknown field, value, node or set.
         """
+        found = self._kept.get(expression)
+        if found is not None:  # no set is named: what is kept had its names checked
+            return found, None
+        self.check(expression, sets)
         parts = conjuncts(expression)
         away = [name for part in parts if (name := _outside(part))]
         core = both(*[part for part in parts if not _outside(part)])
-        self.check(expression, sets)
         taken = np.unique(np.concatenate([sets[name] for name in away])) if away else None
         if any(term.op == "set" for term in terms(core)):
             return self._find(core, sets), taken
@@ -66,6 +69,12 @@ class Restricts:
             found = self._find(core, sets)
             self._keep(core, found)
         return found, taken
+
+    def forget(self) -> None:
+        """Drop the answers that were kept."""
+        with self._lock:
+            self._kept.clear()
+            self.kept_bytes = 0
 
     def _keep(self, expression: Expression, found: Allowed) -> None:
         """Least recently made goes first; an answer's price is its rows, twice for their numbers, and a little."""

@@ -13,13 +13,14 @@ from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.serving.columns import ItemColumns, Positions
 from palate.serving.restrict import Restricts, places_of
-from palate.serving.scores import FloatScores, Int8Scores, Quantised, Scores, int8_kernels
+from palate.serving.scores import FloatScores, Found, Int8Scores, Quantised, Scores
 from palate.serving.spans import Allowed
 
 # Below this share of its stretches it is cheaper to gather the allowed rows than to read the stretches through
 # (`benchmarks/retrieval.py --plans` measures where the two cross).
-GATHER_BELOW = 0.3
-_CODES_FROM = 2048  # allowed items from which the int8 codes' narrower rows pay for their wider margin
+GATHER_BELOW = {"float32": 0.3, "int8": 0.3}
+_CODES_FROM = 512  # allowed items from which the codes' narrower rows pay for their wider margin
+_CODES_FOR = 8  # queries at once, beyond which float32 by BLAS is faster than codes query by query
 _MANY = 32  # candidates for each answer wanted, from which better products choose among them before the exact ones
 _BLOCK = 256  # scores that share one maximum in the search for the k-th largest
 _RESCORE_ROWS = 65_536
@@ -71,6 +72,14 @@ class RestrictedIndex:
         self._int8 = None if quantised is None else Int8Scores(replace(quantised, error=lost), weights)
         if self._float is not None and not np.isfinite(self._float.longest):
             raise InputError("An item vector is not finite", where="RestrictedIndex", hint="Train the model again.")
+
+    def compile(self) -> bool:
+        """Have int8 codes searched by compiled code from now on; False where there are none or numba is missing.
+
+        It takes seconds where it was never done on this machine, and half a second where it was. Until then, and
+        without it, answers are the same and slower.
+        """
+        return self._int8 is not None and self._int8.compile()
 
     def search(
         self,
@@ -141,36 +150,21 @@ class RestrictedIndex:
         local = items.astype(np.int64) - self.first
         return places_of(self.tree.position, local[(local >= 0) & (local < len(self.tree.order))])
 
-    def _candidates(
-        self, queries: FloatArray, allowed: Allowed, away: Positions | None, k: int
-    ) -> list[npt.NDArray[np.int64]]:
+    def _candidates(self, queries: FloatArray, allowed: Allowed, away: Positions | None, k: int) -> Found:
         """For each query places among which its k best are."""
-        scorer = self._scorer(allowed)
-        prepared, margins = scorer.prepare(queries)
-        scan = allowed.rows is None or allowed.size >= GATHER_BELOW * allowed.width
-        scores = np.empty((len(queries), allowed.width if scan else allowed.size), dtype=np.float32)
-        if scan:
-            for span, start, stop in zip(allowed.spans, allowed.starts[:-1], allowed.starts[1:], strict=True):
-                scorer.scan(prepared, span, scores[:, start:stop])
-            if allowed.rows is not None:
-                scores = scores[:, allowed.numbers]
-        else:
-            scorer.gather(prepared, allowed.positions, scores)
-        if away is not None:
-            scores[:, _find(allowed, away)] = -np.inf
-        found = [_best(row, k, float(margin)) for row, margin in zip(scores, margins, strict=True)]
-        places = [allowed.place(numbers) if allowed.rows is None else allowed.rows[numbers] for numbers in found]
-        if scorer is self._int8 and self._float is not None:
-            return [self._fewer(query, some, k) for query, some in zip(queries, places, strict=True)]
-        return places
+        if self._int8 is not None and self._int8.compiled and self._takes_codes(len(queries), allowed):
+            scan = allowed.rows is None or allowed.size >= GATHER_BELOW["int8"] * allowed.width
+            found = self._int8.candidates(queries, allowed, away, k, scan)
+            return [self._fewer(query, some, k) for query, some in zip(queries, found, strict=True)]
+        scorer = self._float or self._int8
+        assert scorer is not None
+        scores, margins = _scored(scorer, queries, allowed, away)
+        numbers = [_best(row, k, float(margin)) for row, margin in zip(scores, margins, strict=True)]
+        return [allowed.place(some) if allowed.rows is None else allowed.rows[some] for some in numbers]
 
-    def _scorer(self, allowed: Allowed) -> Scores:
-        if self._float is None or (
-            self._int8 is not None and allowed.size >= _CODES_FROM and int8_kernels(self.width) is not None
-        ):
-            assert self._int8 is not None
-            return self._int8
-        return self._float
+    def _takes_codes(self, n_queries: int, allowed: Allowed) -> bool:
+        """Codes are read anew for each query; BLAS reads float32 once for all of them."""
+        return self._float is None or (n_queries <= _CODES_FOR and allowed.size >= _CODES_FROM)
 
     def _fewer(self, query: FloatArray, positions: Positions, k: int) -> Positions:
         """Of many candidates those that float32 products leave."""
@@ -201,6 +195,23 @@ class RestrictedIndex:
             rows *= wide
             result[start : start + len(rows)] = rows.sum(axis=1)
         return result if self.weights is None else result * self.weights[positions]
+
+
+def _scored(
+    scorer: Scores, queries: FloatArray, allowed: Allowed, away: Positions | None
+) -> tuple[FloatArray, FloatArray]:
+    """Approximate scores of all allowed places, -inf for those of `away`, and the margins of the queries."""
+    prepared, margins = scorer.prepare(queries)
+    scan = allowed.rows is None or allowed.size >= GATHER_BELOW["float32"] * allowed.width
+    scores = np.empty((len(queries), allowed.width if scan else allowed.size), dtype=np.float32)
+    if not scan:
+        scorer.gather(prepared, allowed.positions, scores)
+    else:
+        scorer.scan(prepared, allowed, scores)
+        scores = scores if allowed.rows is None else scores[:, allowed.numbers]
+    if away is not None:
+        scores[:, _find(allowed, away)] = -np.inf
+    return scores, margins
 
 
 def _find(allowed: Allowed, positions: Positions) -> Positions:

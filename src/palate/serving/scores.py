@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -16,11 +16,16 @@ import numpy.typing as npt
 
 from palate.data.dataset import FloatArray
 from palate.serving.columns import Positions
+from palate.serving.spans import Allowed
 
 Codes = npt.NDArray[np.int8]
+Found = list[Positions]
+SCAN, SCAN_FOR_ROWS, GATHER = 0, 1, 2  # plans of the compiled search
+_NOWHERE: Positions = np.zeros(0, dtype=np.int64)
 _ROWS = 4096  # rows handled at a time: 1 MiB of float32 at 64 dimensions, stays in the L2 cache
 _UNIT = float(np.finfo(np.float32).eps) / 2  # relative error of one float32 operation
 _TINY = float(np.finfo(np.float32).tiny)
+_MOST = float(np.finfo(np.float32).max)
 _QUERY_STEPS = 32_767  # a query's numbers become int16: with 127 of a code the sum of 1,032 products fits int32
 _WIDEST = 2**31 // (127 * _QUERY_STEPS)
 
@@ -28,8 +33,8 @@ _WIDEST = 2**31 // (127 * _QUERY_STEPS)
 class Scores(Protocol):
     """Approximate inner products. All items of a call are scored in one unit, which may differ between queries."""
 
-    def scan(self, queries: Any, span: slice, out: FloatArray) -> None:
-        """Of a stretch, into `out` [n_queries, length]."""
+    def scan(self, queries: Any, allowed: Allowed, out: FloatArray) -> None:
+        """Of all places in the stretches, into `out` [n_queries, width]."""
 
     def gather(self, queries: Any, rows: Positions, out: FloatArray) -> None:
         """Of some places, into `out` [n_queries, len(rows)]."""
@@ -59,13 +64,14 @@ class FloatScores:
     def prepare(self, queries: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The bound on |float32 product - exact product|: Higham 2002, section 3.1; it holds for any order of sums."""
         d = queries.shape[1] + 1  # a weight is one more product
-        lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
+        lengths = _lengths(queries.astype(np.float64))
         return queries, (2.1 * d * _UNIT / (1 - d * _UNIT) * lengths * self.longest + d * _TINY).astype(np.float32)
 
-    def scan(self, queries: FloatArray, span: slice, out: FloatArray) -> None:
-        _products(self.vectors[span], queries, out)
-        if self.weights is not None:
-            out *= self.weights[span]
+    def scan(self, queries: FloatArray, allowed: Allowed, out: FloatArray) -> None:
+        for span, own in allowed.parts(out):
+            _products(self.vectors[span], queries, own)
+            if self.weights is not None:
+                own[:] *= self.weights[span]
 
     def gather(self, queries: FloatArray, rows: Positions, out: FloatArray) -> None:
         buffer = np.empty((min(_ROWS, len(rows)), self.vectors.shape[1]), dtype=np.float32)
@@ -108,8 +114,8 @@ def quantise(vectors: FloatArray) -> Quantised:
 class Int8Scores:
     """Of int8 codes with the query in int16: whole-number sums, exact but for what the rounding to codes lost.
 
-    With numba (extra `fast`) a quarter of the memory is read of what float32 takes, at the speed at which it comes.
-    Without, blocks are turned into float32 for BLAS: as fast as float32, still in a quarter of the memory.
+    After `compile` (numba, extra `fast`) a quarter of the bytes of float32 are read, at the speed at which they come.
+    Without, blocks are turned into float32 for BLAS: as slow as float32, still in a quarter of the memory.
     """
 
     def __init__(self, quantised: Quantised, weights: FloatArray | None = None) -> None:
@@ -118,34 +124,51 @@ class Int8Scores:
         heaviest = 1.0 if weights is None else float(np.max(weights, initial=0))
         self._lost = quantised.error * heaviest
         self._longest = 127 * np.sqrt(self.width) * float(np.max(self.scales, initial=0))
+        self._search: Callable[..., Positions] | None = None
+
+    @property
+    def compiled(self) -> bool:
+        return self._search is not None
+
+    def compile(self) -> bool:
+        """Make `candidates` work; False where that cannot be: no numba, or vectors too wide for sums of 32 bits."""
+        if find_spec("numba") is not None and self.width <= _WIDEST:
+            from palate.serving.int8_kernels import kernel
+
+            search, none = kernel(self.width), np.zeros(0, dtype=np.int64)
+            query = np.zeros(self.width, dtype=np.int16)
+            search(self.codes, self.scales, none, none, none, SCAN, none, query, np.float32(0), 1)  # compiles
+            self._search = search
+        return self.compiled
+
+    def candidates(self, queries: FloatArray, allowed: Allowed, away: Positions | None, k: int, scan: bool) -> Found:
+        """For each query sorted places among which its k best are; `away` are left out."""
+        assert self._search is not None
+        rows = _NOWHERE if allowed.rows is None else allowed.rows
+        plan = SCAN if allowed.rows is None else SCAN_FOR_ROWS if scan else GATHER
+        away = _NOWHERE if away is None else away
+        where = (self.codes, self.scales, allowed.firsts, allowed.stops, rows, plan, away)
+        prepared, margins = self.prepare(queries)
+        return [self._search(*where, query, margin, k) for query, margin in zip(prepared, margins, strict=True)]
 
     def prepare(self, queries: FloatArray) -> tuple[npt.NDArray[np.int16], FloatArray]:
         """Bound: |q·v - q'·v'| <= |q| |v - v'| + |q - q'| |v'|, and three roundings of the product to float32."""
-        steps = np.abs(queries).max(axis=1, initial=0).astype(np.float64) / _QUERY_STEPS
-        steps[steps == 0] = 1
         wide = queries.astype(np.float64)
+        steps = np.maximum(np.abs(wide).max(axis=1, initial=0), _TINY) / _QUERY_STEPS
         whole = np.rint(wide / steps[:, None])
-        missed = np.linalg.norm(wide - whole * steps[:, None], axis=1)
-        lengths = np.linalg.norm(wide, axis=1)
+        missed, lengths = _lengths(wide - whole * steps[:, None]), _lengths(wide)
         bound = lengths * self._lost + (missed + 4 * self.width * _UNIT * lengths) * self._longest
         margin = 2.01 * bound / steps + _TINY
-        return whole.astype(np.int16), np.minimum(margin, np.finfo(np.float32).max).astype(np.float32)
+        return whole.astype(np.int16), np.minimum(margin, _MOST).astype(np.float32)
 
-    def scan(self, queries: npt.NDArray[np.int16], span: slice, out: FloatArray) -> None:
-        kernels = int8_kernels(self.width)
-        if kernels is not None:
-            kernels[0](self.codes[span], self.scales[span], queries, out)
-            return
-        for start in range(span.start, span.stop, _ROWS):
-            part = slice(start, min(start + _ROWS, span.stop))
-            own = out[:, start - span.start : part.stop - span.start]
-            self._by_blas(self.codes[part], self.scales[part], queries, own)
+    def scan(self, queries: npt.NDArray[np.int16], allowed: Allowed, out: FloatArray) -> None:
+        for span, own in allowed.parts(out):
+            for start in range(span.start, span.stop, _ROWS):
+                part = slice(start, min(start + _ROWS, span.stop))
+                block = own[:, start - span.start : part.stop - span.start]
+                self._by_blas(self.codes[part], self.scales[part], queries, block)
 
     def gather(self, queries: npt.NDArray[np.int16], rows: Positions, out: FloatArray) -> None:
-        kernels = int8_kernels(self.width)
-        if kernels is not None:
-            kernels[1](self.codes, self.scales, rows, queries, out)
-            return
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
             self._by_blas(self.codes[some], self.scales[some], queries, out[:, start : start + _ROWS])
@@ -155,38 +178,14 @@ class Int8Scores:
         out *= scales
 
 
+def _lengths(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = np.sqrt((rows * rows).sum(axis=1))
+    return found
+
+
 def _products(vectors: FloatArray, queries: FloatArray, out: FloatArray) -> None:
     """A matrix by a vector runs at the memory's speed; NumPy's matrix by matrix pays only for several queries."""
     if len(queries) == 1:
         np.dot(vectors, queries[0], out=out[0])
     else:
         np.matmul(queries, vectors.T, out=out)
-
-
-@cache
-def int8_kernels(width: int) -> tuple[Callable[..., None], Callable[..., None]] | None:
-    """Compiled scan and gather for vectors of one width; None without numba, or where a sum could overflow."""
-    if find_spec("numba") is None or width > _WIDEST:
-        return None
-    import numba
-
-    @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-    def scan(codes: Any, scales: Any, queries: Any, out: Any) -> None:
-        for row in range(codes.shape[0]):
-            for query in range(queries.shape[0]):
-                total = np.int32(0)
-                for place in range(width):
-                    total += np.int32(codes[row, place]) * np.int32(queries[query, place])
-                out[query, row] = np.float32(total) * scales[row]
-
-    @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-    def gather(codes: Any, scales: Any, rows: Any, queries: Any, out: Any) -> None:
-        for number in range(len(rows)):
-            row = rows[number]
-            for query in range(queries.shape[0]):
-                total = np.int32(0)
-                for place in range(width):
-                    total += np.int32(codes[row, place]) * np.int32(queries[query, place])
-                out[query, number] = np.float32(total) * scales[row]
-
-    return scan, gather

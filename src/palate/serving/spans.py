@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
+from palate.data.dataset import FloatArray
 from palate.serving.columns import Mask, Positions, Where
 
 Spans = tuple[slice, ...]  # disjoint, not empty, ascending
@@ -26,7 +27,7 @@ class Allowed:
         """Number of each stretch's first place when the places of all stretches are counted through, and of the end."""
         return np.concatenate([[0], np.cumsum([span.stop - span.start for span in self.spans])]).astype(np.int64)
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Places in the stretches."""
         return int(self.starts[-1])
@@ -44,32 +45,40 @@ class Allowed:
         """The rows, counted through the stretches."""
         return self.count(self.positions)
 
+    def parts(self, scores: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
+        """Each stretch with its columns of scores [n, width]."""
+        for span, start, stop in zip(self.spans, self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True):
+            yield span, scores[:, start:stop]
+
     def place(self, numbers: Positions) -> Positions:
         """Of places counted through the stretches."""
         if len(self.spans) == 1:
-            return numbers + self.spans[0].start
+            return numbers + int(self.spans[0].start)
         span = np.searchsorted(self.starts, numbers, side="right") - 1
-        places: Positions = numbers + (self._firsts - self.starts[:-1])[span]
+        places: Positions = numbers + (self.firsts - self.starts[:-1])[span]
         return places
 
     def count(self, positions: Positions) -> Positions:
         """The opposite of `place`, for places in the stretches."""
-        span = np.searchsorted(self._firsts, positions, side="right") - 1
-        numbers: Positions = positions + (self.starts[:-1] - self._firsts)[span]
+        span = np.searchsorted(self.firsts, positions, side="right") - 1
+        numbers: Positions = positions + (self.starts[:-1] - self.firsts)[span]
         return numbers
 
     def inside(self, positions: Positions) -> Positions:
         """Those of the places that lie in a stretch."""
         if not self.spans:
             return positions[:0]
-        span = np.searchsorted(self._firsts, positions, side="right") - 1
-        stops = np.array([span.stop for span in self.spans])
-        found: Positions = positions[(span >= 0) & (positions < stops[span])]
+        span = np.searchsorted(self.firsts, positions, side="right") - 1
+        found: Positions = positions[(span >= 0) & (positions < self.stops[span])]
         return found
 
     @cached_property
-    def _firsts(self) -> Positions:
+    def firsts(self) -> Positions:
         return np.array([span.start for span in self.spans], dtype=np.int64)
+
+    @cached_property
+    def stops(self) -> Positions:
+        return np.array([span.stop for span in self.spans], dtype=np.int64)
 
 
 def merge(stretches: Iterable[tuple[int, int]]) -> Spans:
