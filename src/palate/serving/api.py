@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Annotated, Any
 
 import numpy as np
@@ -213,3 +214,5 @@ def _warm(snapshot: Snapshot) -> None:
     recommend(snapshot, "", 1)
     describe.similar(snapshot, 0, 1)
     describe.item(snapshot, snapshot.item_nums[snapshot.item_ids[0]])
+    # Seconds where it was never done on this machine; until it is, answers are the same and slower.
+    Thread(target=snapshot.index.compile, name="compile", daemon=True).start()

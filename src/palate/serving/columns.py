@@ -73,10 +73,12 @@ def make_columns(
     attributes: Mapping[str, npt.NDArray[np.bool_]] | None = None,
     items: pl.DataFrame | None = None,
     probabilities: Mapping[str, FloatArray] | None = None,
+    like: ItemColumns | None = None,
 ) -> ItemColumns:
     """Columns of attributes (masks [n_items] by item_num) and of the items' own: `categories`, numbers and words.
 
-    Left out are columns whose name is a word of the language of restricts, and texts that hardly repeat.
+    Left out are columns whose name is a word of the language of restricts, and texts that hardly repeat. With `like`
+    there are just the fields and values that it has, also those that no item of these has.
 
     Raises:
         InputError: for items of another number than the tree's.
@@ -95,9 +97,25 @@ def make_columns(
             numbers[name] = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
         elif name not in ("item_id", "title", "text") and (kind == pl.String or kind == pl.List(pl.String)):
             found = column.explode() if kind != pl.String else column
-            if 2 * found.n_unique() <= min(n, 2 * _MOST_VALUES):
+            if like is not None or 2 * found.n_unique() <= min(n, 2 * _MOST_VALUES):
                 values[name] = _by_value(column, n)
-    return ItemColumns(tree, values, numbers, probabilities or {})
+    made = ItemColumns(tree, values, numbers, probabilities or {})
+    return made if like is None else _alike(made, like)
+
+
+def _alike(made: ItemColumns, like: ItemColumns) -> ItemColumns:
+    n = len(made.tree.order)
+    nothing, no_number = _having(np.zeros(0, dtype=np.uint32), n), np.full(n, np.nan)
+    unlikely = np.full(n, np.nan, dtype=np.float32)
+    return ItemColumns(
+        made.tree,
+        {
+            name: {value: made.values.get(name, {}).get(value, nothing) for value in havings}
+            for name, havings in like.values.items()
+        },
+        {name: made.numbers.get(name, no_number) for name in like.numbers},
+        {name: made.probabilities.get(name, unlikely) for name in like.probabilities},
+    )
 
 
 def save_columns(columns: ItemColumns, folder: Path) -> None:
@@ -160,7 +178,7 @@ def _by_value(column: pl.Series, n: int) -> dict[str, Having]:
 
 
 def _having(places: npt.NDArray[np.integer], n: int) -> Having:
-    if len(places) < SPARSE * n:
+    if len(places) < SPARSE * n or not len(places):
         return Having(len(places), places=places.astype(np.uint32))
     return Having(len(places), bits=packed(places, n))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from palate.data.parse_expression import parse_expression
 from palate.data.query import Restrict
 from palate.serving.load import Snapshot
 from palate.serving.pipeline import affinities
@@ -103,6 +104,32 @@ def interests(snapshot: Snapshot) -> dict[str, Any]:
         for node in snapshot.tree.nodes
     ]
     return {"explore_level": snapshot.explore_level, "depth": snapshot.tree.depth, "nodes": nodes}
+
+
+def fields(snapshot: Snapshot) -> dict[str, Any]:
+    """What restricts may ask for, by field: values with the number of items that have them, or the range of numbers."""
+    columns = snapshot.columns
+    found: dict[str, Any] = {
+        name: {value: having.count for value, having in sorted(havings.items(), key=lambda each: -each[1].count)}
+        for name, havings in columns.values.items()
+    }
+    for name, numbers in columns.numbers.items():
+        known = numbers[~np.isnan(numbers)]
+        found[name] = f"{known.min():g} to {known.max():g}" if len(known) else "no numbers"
+    leaves = snapshot.tree.at_level(snapshot.tree.depth)
+    return {**found, "node": f"0 to {leaves[-1].node}", "leaf": f"{leaves[0].node} to {leaves[-1].node}"}
+
+
+def restrict(snapshot: Snapshot, text: str) -> dict[str, Any]:
+    """How many items a restrict allows to someone who has seen nothing, and the most popular of them."""
+    asked = Restrict(where=parse_expression(text))
+    allowed = snapshot.index.allowed(asked, {"seen": np.zeros(0, dtype=np.int32)})
+    best = allowed[np.lexsort((allowed, -snapshot.popularity[allowed]))[:10]]
+    return {
+        "allowed": len(allowed),
+        "of": len(snapshot.popularity),
+        "most_popular": [snapshot.titles[num] for num in best.tolist()],
+    }
 
 
 def _knowledge(snapshot: Snapshot, entity: str) -> list[dict[str, Any]]:

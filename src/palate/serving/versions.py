@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from palate.data.whole_file import replace_file
@@ -18,8 +19,10 @@ def list_snapshots(folder: Path) -> list[str]:
     return [path.name for path in sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))]
 
 
-def use(folder: Path, name: str) -> None:
-    """Make a snapshot the current one, in one step: a reader sees the old name or the new. Its files are not read.
+def use(folder: Path, name: str, check: Callable[[Path], object] | None = None) -> None:
+    """Make a snapshot the current one, in one step: a reader sees the old name or the new.
+
+    `check` sees its path first; where it raises, the old one stays.
 
     Raises:
         InputError: if there is no such snapshot.
@@ -28,13 +31,17 @@ def use(folder: Path, name: str) -> None:
     known = list_snapshots(folder)
     if name not in known:
         raise InputError("There is no such snapshot", where=str(folder), got=name, allowed=", ".join(known) or "none")
+    if check is not None:
+        check(folder / name)
     chosen = _chosen(folder)
     if chosen[:1] != [name]:
         _write(folder, [name, *chosen])
 
 
-def rollback(folder: Path) -> str:
+def rollback(folder: Path, check: Callable[[Path], object] | None = None) -> str:
     """Go back to the snapshot that was current before, and return its name; again goes one further back.
+
+    `check` sees its path first; where it raises, the current one stays.
 
     Raises:
         InputError: if no earlier one is there any more.
@@ -49,6 +56,8 @@ def rollback(folder: Path) -> str:
             allowed=", ".join(known) or "none",
             hint="palate snapshot use NAME",
         )
+    if check is not None:
+        check(folder / earlier[0])
     _write(folder, earlier)
     return earlier[0]
 
