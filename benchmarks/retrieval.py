@@ -54,6 +54,7 @@ from palate.serving.retrieve import RestrictedIndex
 from palate.serving.scores import quantise
 
 TOPICS, TURNS = 8, 20
+PROBES = (16, 64, 256)  # leaves of the 1,024 that an approximate search reads
 RESULTS = Path(__file__).parent / "results"
 PEERS = ("numpy", "faiss", "lancedb", "hnsw", "usearch")
 
@@ -124,11 +125,11 @@ def ours(made: World, codes_only: bool) -> dict[str, RestrictedIndex]:
     return found
 
 
-def palate(index: RestrictedIndex, case: Case, new: bool = False) -> Search:
+def palate(index: RestrictedIndex, case: Case, new: bool = False, probe: int = 0) -> Search:
     def search(query: np.ndarray, turn: int) -> np.ndarray:
         if new:
             index.restricts.forget()
-        return index.search(query[None], case.restricts[turn], K)[0][0]
+        return index.search(query[None], case.restricts[turn], K, probe=probe)[0][0]
 
     return search
 
@@ -189,6 +190,8 @@ def measure(n: int, n_queries: int, peers: list[str], codes_only: bool, speed: f
         for name, index in indexes.items():
             methods[name] = palate(index, case)
             methods[f"{name}, restrict new"] = palate(index, case, new=True)
+            for probe in PROBES if case.name == "none" else ():
+                methods[f"{name}, {probe} leaves, approximate"] = palate(index, case, probe=probe)
         if "numpy" in peers:
             methods |= numpy_masks(made, case)
         for other in others.values():

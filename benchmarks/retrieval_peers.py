@@ -15,6 +15,7 @@ from palate.serving.scores import Quantised
 
 D, K, LEAVES = 64, 10, 1024
 GRAPHS_TO = 100_000  # items: building takes minutes beyond
+FLAT_TO = 2_000_000  # items: two flat indexes take the memory of a machine beyond
 Search = Callable[[np.ndarray, int], np.ndarray]  # query and the number of the restrict's turn
 
 
@@ -72,12 +73,15 @@ class Faiss:
         self.made, self.faiss = made, faiss
         self.kept: list[Any] = []  # what FAISS only points to
         self.leaf_order, self.catalogue = faiss.IndexFlatIP(D), faiss.IndexFlatIP(D)
-        self.leaf_order.add(made.vectors)
+        self.has_flat = len(made.vectors) <= FLAT_TO
+        if self.has_flat:
+            self.leaf_order.add(made.vectors)
         self.eight = faiss.IndexScalarQuantizer(D, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
         self.eight.train(made.vectors[:: max(1, len(made.vectors) // 100_000)])
         for start in range(0, len(made.vectors), 100_000):
             rows = made.vectors[made.tree.position[start : start + 100_000]]
-            self.catalogue.add(rows)
+            if self.has_flat:
+                self.catalogue.add(rows)
             self.eight.add(rows)
         self.graph = None
         if len(made.vectors) <= GRAPHS_TO:
@@ -86,26 +90,28 @@ class Faiss:
             self.graph.add(made.vectors[made.tree.position])
 
     def searches(self, case: Case) -> dict[str, Search]:
-        array = self.faiss.IDSelectorArray
         if case.name == "none":
             none = [None] * len(case.places)
-            found = {"FAISS flat": self._selected(self.catalogue, none)}
-            found |= {"FAISS SQ8": self._selected(self.eight, none)}
+            found = {"FAISS SQ8": self._selected(self.eight, none)}
+            if self.has_flat:
+                found["FAISS flat"] = self._selected(self.catalogue, none)
             return found | self._graphs(none)
         items = [np.sort(self.made.tree.order[places]).astype(np.int64) for places in case.places]
-        bitmaps, arrays = [self._bitmap(some) for some in items], [array(some) for some in items]
+        bitmaps = [self._bitmap(some) for some in items]
+        found = {"FAISS SQ8, bitmap": self._selected(self.eight, bitmaps)}
+        return found | (self._flats(case, items, bitmaps) if self.has_flat else {}) | self._graphs(bitmaps)
+
+    def _flats(self, case: Case, items: list[np.ndarray], bitmaps: list[Any]) -> dict[str, Search]:
+        array, batch, order = self.faiss.IDSelectorArray, self.faiss.IDSelectorBatch, self.made.tree.order
         found = {
             "FAISS flat, bitmap": self._selected(self.catalogue, bitmaps),
-            "FAISS flat, batch": self._selected(self.catalogue, [self.faiss.IDSelectorBatch(some) for some in items]),
-            "FAISS flat, array": self._selected(self.catalogue, arrays),
-            "FAISS flat in our order, array": self._selected(
-                self.leaf_order, [array(places) for places in case.places], self.made.tree.order
-            ),
-            "FAISS SQ8, bitmap": self._selected(self.eight, bitmaps),
+            "FAISS flat, batch": self._selected(self.catalogue, [batch(some) for some in items]),
+            "FAISS flat, array": self._selected(self.catalogue, [array(some) for some in items]),
+            "FAISS flat in our order, array": self._selected(self.leaf_order, [array(p) for p in case.places], order),
         }
         if case.restricts[0].nodes and not case.restricts[0].attributes:
             found["FAISS flat in our order, a search a slice"] = self._by_slice(case.restricts)
-        return found | self._graphs(bitmaps)
+        return found
 
     def _graphs(self, selectors: list[Any]) -> dict[str, Search]:
         if self.graph is None:

@@ -99,6 +99,26 @@ def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_
         assert np.isneginf(scores[row, len(wanted) :]).all()
 
 
+def test_only_what_is_unrestricted_is_ever_approximate() -> None:
+    rng = np.random.default_rng(0)
+    tree = random_tree(600, rng)
+    leaf = tree.leaf_of(tree.order)
+    vectors = (rng.normal(size=(13, 8))[leaf] + 0.5 * rng.normal(size=(600, 8))).astype(np.float32)
+    index = RestrictedIndex(vectors, make_columns(tree, {"half": rng.random(600) < 0.5}))
+    queries = rng.normal(size=(20, 8)).astype(np.float32)
+    for restrict in (Restrict((1, 5)), Restrict((), ("half",))):
+        assert np.array_equal(index.search(queries, restrict, 5, probe=1)[0], index.search(queries, restrict, 5)[0])
+    exact = index.search(queries, None, 5)[0]
+    leaves = tree.at_level(2)
+    assert np.array_equal(index.search(queries, None, 5, probe=len(leaves))[0], exact)
+    recalls = []
+    for probe in (1, 4):
+        found = index.search(queries, None, 5, probe=probe)[0]
+        assert all(len(set(tree.leaf_of(row[row >= 0]).tolist())) <= probe for row in found)
+        recalls.append(np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found.tolist(), exact.tolist(), strict=True)]))
+    assert 0.3 < recalls[0] < recalls[1] <= 1
+
+
 def small_index() -> RestrictedIndex:
     tree = InterestTree(
         (Node(0, None, 0, 0, 4, 0), Node(1, 0, 1, 0, 2, 0), Node(2, 0, 1, 2, 4, 0)),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from palate.data.dataset import FloatArray, IntArray
 from palate.data.expression import NODE_FIELDS
@@ -14,12 +16,13 @@ from palate.data.query import Query, Restrict
 from palate.errors import InputError
 from palate.interests.explore import ExploreConfig, explore
 from palate.interests.policy import interleave, restricted_softmax, rng_of
-from palate.serving import reasons
+from palate.serving import affinity, reasons
+from palate.serving.affinity import Affinity, AffinityConfig
 from palate.serving.load import Snapshot
 from palate.serving.reasons import Reason, Recommendation
 
 
-class BlendConfig(BaseModel):
+class BlendConfig(AffinityConfig):
     """Shares of the slate, and when a person counts as drawn to an attribute."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,8 +30,11 @@ class BlendConfig(BaseModel):
     sequence: float = Field(default=0.6, ge=0, description="share of unrestricted candidates")
     exploration: float = Field(default=0.2, ge=0, description="share of candidates from an interest that is new")
     attribute: float = Field(default=0.2, ge=0, description="share of candidates with the person's attribute")
-    least_lift: float = Field(default=1.2, gt=0, description="attribute's share of the history over its base rate")
-    prior_events: float = Field(default=5.0, ge=0, description="events at the base rate added to each history")
+    probe: int = Field(
+        default=0,
+        ge=0,
+        description="leaves of the interest tree that are read for unrestricted candidates; 0: all, exactly",
+    )
     explore: ExploreConfig = ExploreConfig()
 
 
@@ -78,15 +84,16 @@ def recommend(
     if len(history):
         query = Query(user if isinstance(user, str) else None, history, restrict=restrict)
         vectors = snapshot.encoder.encode([query])
-        sources.append(_sequence(snapshot, query, vectors, n))
+        sources.append(_sequence(snapshot, query, vectors, n, config.probe))
         if restrict is None or not restrict.is_about(*NODE_FIELDS):
             lasting = moment is not None and config.explore.refresh > 0 and query.user_id is not None
             drawn = rng_of(query.user_id or "", moment or 0, config.explore.refresh) if lasting else rng
             sources += _exploration(snapshot, query, vectors, n, drawn, config)
         if restrict is None or not restrict.is_about("attr"):
             sources += _attribute(snapshot, query, vectors, n, config)
-    by_name = {source.source: source for source in sources}
-    shares = {name: float(getattr(config, name)) for name in by_name}
+    by_name = {f"{source.source} {number}": source for number, source in enumerate(sources)}
+    alike = Counter(source.source for source in sources)
+    shares = {name: getattr(config, each.source) / alike[each.source] for name, each in by_name.items()}
     mixed = interleave({name: source.pairs() for name, source in by_name.items()}, shares, n)
     slate = [(item, score, by_name[name]) for item, score, name in mixed]
     if len(slate) < n:
@@ -105,31 +112,13 @@ def recommend(
     ]
 
 
-@dataclass(frozen=True)
-class Affinity:
-    """How much a history is drawn to an attribute. `lift` has `prior_events` at the base rate added."""
-
-    share: float  # of the history
-    base: float  # of the catalogue
-    lift: float  # share over base, smoothed
-
-
 def affinities(snapshot: Snapshot, history: IntArray, config: BlendConfig | None = None) -> dict[str, Affinity]:
     """For each attribute that any item has; an empty history has a lift of 1."""
-    prior = (config or BlendConfig()).prior_events
-    result = {}
-    having = snapshot.columns.attributes_of(snapshot.tree.position[history].astype(np.int64))
-    for name, base in snapshot.base_rates.items():
-        hits = float(having[name].sum())
-        events = len(history)
-        if base > 0:
-            lift = (hits + prior * base) / (events + prior) / base if events + prior > 0 else 1.0
-            result[name] = Affinity(hits / max(events, 1), base, lift)
-    return result
+    return affinity.affinities(snapshot.columns, history, config or BlendConfig())
 
 
-def _sequence(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int) -> Candidates:
-    return _retrieved(snapshot, "sequence", query, vectors, n, reasons.by_history(snapshot, query.history))
+def _sequence(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, probe: int) -> Candidates:
+    return _retrieved(snapshot, "sequence", query, vectors, n, reasons.by_history(snapshot, query.history), probe)
 
 
 def _exploration(
@@ -146,22 +135,30 @@ def _exploration(
 
 
 def _attribute(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, config: BlendConfig) -> list[Candidates]:
-    found = affinities(snapshot, query.history, config)
-    name = max(found, key=lambda name: found[name].lift, default=None)
-    if name is None or found[name].lift < config.least_lift or config.attribute == 0:
+    """Of each attribute that the person is drawn to, the nearest items that have it."""
+    if config.attribute == 0:
         return []
-    liked = found[name]
-    query = replace(query, restrict=replace(query.restrict or Restrict(), attributes=(name,)))
-    why = lambda item: reasons.for_attribute(snapshot, item, name, liked.share, liked.base)  # noqa: E731
-    return [_retrieved(snapshot, "attribute", query, vectors, n, why)]
+    found = affinities(snapshot, query.history, config)
+    result = []
+    for name in affinity.triggered(found, config):
+        narrowed = replace(query, restrict=replace(query.restrict or Restrict(), attributes=(name,)))
+        why = partial(reasons.for_attribute, snapshot, attribute=name, share=found[name].share, base=found[name].base)
+        result.append(_retrieved(snapshot, "attribute", narrowed, vectors, n, why))
+    return result
 
 
 def _retrieved(
-    snapshot: Snapshot, source: str, query: Query, vectors: FloatArray, n: int, why: Callable[[int], Reason]
+    snapshot: Snapshot,
+    source: str,
+    query: Query,
+    vectors: FloatArray,
+    n: int,
+    why: Callable[[int], Reason],
+    probe: int = 0,
 ) -> Candidates:
     """Twice as many as wanted: the same item may come from several sources."""
     exclude, sets = _seen(query.restrict, query.history)
-    items, scores = snapshot.index.search(vectors, query.restrict, 2 * n, exclude, sets)
+    items, scores = snapshot.index.search(vectors, query.restrict, 2 * n, exclude, sets, probe)
     found = items[0] >= 0
     return Candidates(source, items[0][found], scores[0][found], why)
 

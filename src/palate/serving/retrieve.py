@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +12,15 @@ import numpy.typing as npt
 from palate.data.dataset import FloatArray, IntArray
 from palate.data.query import Restrict
 from palate.errors import InputError
+from palate.interests.tree import Node
 from palate.serving.columns import ItemColumns, Positions
 from palate.serving.restrict import Restricts, places_of
 from palate.serving.scores import FloatScores, Found, Int8Scores, Quantised, Scores
-from palate.serving.spans import Allowed
+from palate.serving.spans import Allowed, merge
 
 # Below this share of its stretches it is cheaper to gather the allowed rows than to read the stretches through
 # (`benchmarks/retrieval.py --plans` measures where the two cross).
-GATHER_BELOW = {"float32": 0.3, "int8": 0.3}
+GATHER_BELOW = {"float32": 0.25, "int8": 0.1}
 _CODES_FROM = 512  # allowed items from which the codes' narrower rows pay for their wider margin
 _CODES_FOR = 8  # queries at once, beyond which float32 by BLAS is faster than codes query by query
 _MANY = 32  # candidates for each answer wanted, from which better products choose among them before the exact ones
@@ -88,6 +90,7 @@ class RestrictedIndex:
         k: int,
         exclude: IntArray | None = None,
         sets: Mapping[str, IntArray] | None = None,
+        probe: int = 0,
     ) -> tuple[IntArray, FloatArray]:
         """The k best allowed items of each query.
 
@@ -97,6 +100,8 @@ class RestrictedIndex:
             k: Answers wanted, at least 1.
             exclude: item_nums that are never answered (seen items).
             sets: item_nums by the name that the restrict calls them ("seen").
+            probe: Where everything is allowed, read only so many leaves of the tree, those whose mean vectors score
+                best: approximate. 0 reads all, and a restrict is always answered exactly.
 
         Returns:
             item_nums [n_queries, k] and scores [n_queries, k], best first; where fewer than k items are
@@ -110,10 +115,12 @@ class RestrictedIndex:
         items = np.full((len(queries), k), -1, dtype=np.int32)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        step = max(1, _SCORES_AT_ONCE // max(1, allowed.width))
+        few = 0 < probe < len(self._leaves) and allowed.rows is None and allowed.width == len(self.tree.order)
+        step = 1 if few else max(1, _SCORES_AT_ONCE // max(1, allowed.width))
         for start in range(0, len(queries) if allowed.size else 0, step):
             some = queries[start : start + step]
-            for row, positions in enumerate(self._candidates(some, allowed, away, k), start):
+            where = self._probed(queries[start], probe) if few else allowed
+            for row, positions in enumerate(self._candidates(some, where, away, k), start):
                 found, best = self._ordered(queries[row], positions, k)
                 items[row, : len(found)], scores[row, : len(found)] = found, best
         return items, scores
@@ -149,6 +156,25 @@ class RestrictedIndex:
         """Of the item_nums that are here."""
         local = items.astype(np.int64) - self.first
         return places_of(self.tree.position, local[(local >= 0) & (local < len(self.tree.order))])
+
+    @cached_property
+    def _leaves(self) -> list[Node]:
+        return [node for node in self.tree.at_level(self.tree.depth) if node.start < node.stop]
+
+    @cached_property
+    def _centres(self) -> FloatArray:
+        """The mean vector of each leaf."""
+        centres = np.empty((len(self._leaves), self.width), dtype=np.float32)
+        for centre, node in zip(centres, self._leaves, strict=True):
+            own = slice(node.start, node.stop)
+            rows = self.vectors[own] if self.vectors is not None else self.quantised.rows(own)  # type: ignore[union-attr]
+            centre[:] = (rows if self.weights is None else rows * self.weights[own, None]).mean(axis=0)
+        return centres
+
+    def _probed(self, query: FloatArray, probe: int) -> Allowed:
+        """The leaves whose mean vectors score best."""
+        best = np.argpartition(-(self._centres @ query), probe)[:probe]
+        return Allowed(merge((self._leaves[leaf].start, self._leaves[leaf].stop) for leaf in best.tolist()))
 
     def _candidates(self, queries: FloatArray, allowed: Allowed, away: Positions | None, k: int) -> Found:
         """For each query places among which its k best are."""
