@@ -152,11 +152,14 @@ class Int8Scores:
         return [self._search(*where, query, margin, k) for query, margin in zip(prepared, margins, strict=True)]
 
     def prepare(self, queries: FloatArray) -> tuple[npt.NDArray[np.int16], FloatArray]:
-        """Bound: |q·v - q'·v'| <= |q| |v - v'| + |q - q'| |v'|, and three roundings of the product to float32."""
+        """Bound: |q·v - q'·v'| <= |q| |v - v'| + |q - q'| |v'|, and the roundings of the product to float32.
+
+        |q - q'| is at most half a step in each dimension.
+        """
         wide = queries.astype(np.float64)
         steps = np.maximum(np.abs(wide).max(axis=1, initial=0), _TINY) / _QUERY_STEPS
         whole = np.rint(wide / steps[:, None])
-        missed, lengths = _lengths(wide - whole * steps[:, None]), _lengths(wide)
+        missed, lengths = steps * (0.51 * np.sqrt(self.width)), _lengths(wide)
         bound = lengths * self._lost + (missed + 4 * self.width * _UNIT * lengths) * self._longest
         margin = 2.01 * bound / steps + _TINY
         return whole.astype(np.int16), np.minimum(margin, _MOST).astype(np.float32)
@@ -179,7 +182,7 @@ class Int8Scores:
 
 
 def _lengths(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    found: npt.NDArray[np.float64] = np.sqrt((rows * rows).sum(axis=1))
+    found: npt.NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     return found
 
 
