@@ -171,7 +171,7 @@ def resident() -> float:
 
 
 def built(made: World, peers: list[str]) -> tuple[dict[str, Any], dict[str, float]]:
-    """The peers that hold an index of their own, and the MB that each took."""
+    """The peers that hold an index of their own, and the MB by which each let this process grow."""
     kinds = {"faiss": Faiss, "lancedb": Lance, "hnsw": Hnsw}
     found, took = {}, {}
     for name in peers:
@@ -185,8 +185,13 @@ def built(made: World, peers: list[str]) -> tuple[dict[str, Any], dict[str, floa
 def measure(n: int, n_queries: int, peers: list[str], codes_only: bool, speed: float) -> list[dict[str, object]]:
     made = world(n, n_queries)
     indexes, (others, took) = ours(made, codes_only), built(made, peers)
+    took |= {
+        "palate float32": made.vectors.nbytes / 1e6,
+        "palate int8": (made.codes.codes.nbytes + made.codes.scales.nbytes) / 1e6,
+        "palate tree and attributes": (made.tree.order.nbytes + n / 8 + 4 * n / 100) / 1e6,
+    }
     print(f"{n} items; MB taken by {took}", flush=True)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = [{"items": n, "megabytes": took}]
     for case in cases(made):
         methods: dict[str, Search] = {}
         for name, index in indexes.items():
@@ -204,7 +209,7 @@ def measure(n: int, n_queries: int, peers: list[str], codes_only: bool, speed: f
         for method, search in methods.items():
             milliseconds, found = timed(search, made.queries, len(case.restricts), 20)
             recall = np.mean([len(a & b) / max(1, len(b)) for a, b in zip(found, truth, strict=False)])
-            limit = 1000 * allowed * (D + 4 if "palate int8" in method else 4 * D) / speed
+            limit = 1000 * allowed * (D + 4 if "int8" in method else D if "SQ8" in method else 4 * D) / speed
             rows.append(
                 {
                     "items": n,

@@ -69,8 +69,9 @@ def brute_force(vectors, tree, masks, query, restrict, k, exclude):  # type: ign
     n_excluded=st.integers(0, 60),
     kind=st.sampled_from(["float32", "both", "int8", "weighted"]),
     bound=st.sampled_from([0.0, 0.3, 1.1]),
+    short=st.sampled_from([0, 64]),
 )
-def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_excluded, kind, bound) -> None:  # type: ignore[no-untyped-def]
+def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_excluded, kind, bound, short) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(seed)
     tree = random_tree(n, rng)
     d = int(rng.choice([1, 7, 16]))  # numba compiles for each width
@@ -89,6 +90,7 @@ def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_
         patched.setattr(retrieve, "_CODES_FROM", 0)
         index.compile()
         patched.setattr(retrieve, "_MANY", 2)
+        patched.setattr(retrieve, "_SHORT", short)
         patched.setattr(retrieve, "GATHER_BELOW", dict.fromkeys(retrieve.GATHER_BELOW, bound))
         items, scores = index.search(queries, restrict, k, exclude)
     for row, query in enumerate(queries):

@@ -23,6 +23,7 @@ from palate.serving.spans import Allowed, merge
 GATHER_BELOW = {"float32": 0.25, "int8": 0.1}
 _CODES_FROM = 512  # allowed items from which the codes' narrower rows pay for their wider margin
 _CODES_FOR = 8  # queries at once, beyond which float32 by BLAS is faster than codes query by query
+_SHORT = 64  # rows: stretches that are shorter on average cost more calls of BLAS than their rows cost to gather
 _MANY = 32  # candidates for each answer wanted, from which better products choose among them before the exact ones
 _BLOCK = 256  # scores that share one maximum in the search for the k-th largest
 _RESCORE_ROWS = 65_536
@@ -228,7 +229,7 @@ def _scored(
 ) -> tuple[FloatArray, FloatArray]:
     """Approximate scores of all allowed places, -inf for those of `away`, and the margins of the queries."""
     prepared, margins = scorer.prepare(queries)
-    scan = allowed.rows is None or allowed.size >= GATHER_BELOW["float32"] * allowed.width
+    scan = allowed.size >= GATHER_BELOW["float32"] * allowed.width and allowed.width >= _SHORT * len(allowed.spans)
     scores = np.empty((len(queries), allowed.width if scan else allowed.size), dtype=np.float32)
     if not scan:
         scorer.gather(prepared, allowed.positions, scores)
