@@ -14,7 +14,15 @@ import numpy as np
 
 from palate.serving.scores import GATHER, SCAN_FOR_ROWS
 
-_compiled: Callable[..., Any] = numba.njit(nogil=True, cache=True)
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Kept beside this file or in the person's cache; where nothing may be written, compiled anew by each process."""
+    try:
+        kept: Callable[..., Any] = numba.njit(nogil=True, cache=True)(function)
+        return kept
+    except RuntimeError:
+        unkept: Callable[..., Any] = numba.njit(nogil=True)(function)
+        return unkept
 
 
 @_compiled
@@ -99,4 +107,4 @@ def kernel(width: int) -> Callable[..., Any]:
                         bound = best[0] - margin
         return _left(places, scores, found, bound)
 
-    return search  # type: ignore[no-any-return]
+    return search

@@ -168,9 +168,15 @@ class RestrictedIndex:
         centres = np.empty((len(self._leaves), self.width), dtype=np.float32)
         for centre, node in zip(centres, self._leaves, strict=True):
             own = slice(node.start, node.stop)
-            rows = self.vectors[own] if self.vectors is not None else self.quantised.rows(own)  # type: ignore[union-attr]
+            rows = self._rows(own)
             centre[:] = (rows if self.weights is None else rows * self.weights[own, None]).mean(axis=0)
         return centres
+
+    def _rows(self, where: slice | Positions) -> FloatArray:
+        if self.vectors is not None:
+            return self.vectors[where]
+        assert self.quantised is not None
+        return self.quantised.rows(where)
 
     def _probed(self, query: FloatArray, probe: int) -> Allowed:
         """The leaves whose mean vectors score best."""
@@ -213,12 +219,7 @@ class RestrictedIndex:
         wide = query.astype(np.float64)
         result = np.empty(len(positions))
         for start in range(0, len(positions), _RESCORE_ROWS):
-            some = positions[start : start + _RESCORE_ROWS]
-            if self.vectors is not None:
-                rows = self.vectors[some].astype(np.float64)
-            else:
-                assert self.quantised is not None
-                rows = self.quantised.rows(some).astype(np.float64)
+            rows = self._rows(positions[start : start + _RESCORE_ROWS]).astype(np.float64)
             rows *= wide
             result[start : start + len(rows)] = rows.sum(axis=1)
         return result if self.weights is None else result * self.weights[positions]
