@@ -28,7 +28,8 @@ import polars as pl
 from palate.data.dataset import Histories
 from palate.interests.tree import TreeConfig, build_tree
 from palate.serving.load import load_snapshot
-from palate.serving.snapshot import SnapshotParts, build_snapshot, current, use
+from palate.serving.snapshot import SnapshotParts, build_snapshot
+from palate.serving.versions import current, use
 
 RESULTS = Path(__file__).parent / "results"
 SERVER = (

@@ -19,7 +19,7 @@ from palate.project.report_data import report_of
 from palate.project.run import Run
 from palate.serving.load import load_snapshot
 from palate.serving.pipeline import recommend
-from palate.serving.snapshot import current
+from palate.serving.versions import current
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("torch", reason="needs the extra `train`")

@@ -6,6 +6,7 @@ import pytest
 from tiny_snapshot import tiny_snapshot
 
 from palate.serving.load import Snapshot, load_snapshot
+from palate.serving.versions import current
 
 
 @pytest.fixture(scope="session")
@@ -17,5 +18,4 @@ def snapshot_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def snapshot(snapshot_folder: Path) -> Snapshot:
-    name = (snapshot_folder / "current").read_text().strip()
-    return load_snapshot(snapshot_folder / name)
+    return load_snapshot(current(snapshot_folder))

@@ -7,10 +7,33 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_snapshot import has
 
 from palate.serving.api import create_app
 from palate.serving.load import Snapshot
 from palate.serving.pipeline import BlendConfig
+
+PIECES = [
+    "and",
+    "or",
+    "not",
+    "in",
+    "(",
+    ")",
+    ",",
+    "<",
+    ">=",
+    "=",
+    ":",
+    "attr:funny",
+    "node",
+    "seen",
+    "3",
+    "year",
+    "'x'",
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +87,44 @@ def test_a_restrict_holds(client: TestClient, snapshot: Snapshot) -> None:
     nums = [snapshot.item_nums[item["item_id"]] for item in answer["items"]]
     assert nums and set(nums) <= set(snapshot.tree.items_of(leaf.node).tolist())
     answer = client.get("/v1/recommend/u0", params={"restrict": "node:0 and attr:funny", "n": 5}).json()
-    assert all(snapshot.masks["funny"][snapshot.item_nums[item["item_id"]]] for item in answer["items"])
+    assert all(has(snapshot, "funny")[snapshot.item_nums[item["item_id"]]] for item in answer["items"])
+
+
+@pytest.mark.parametrize(
+    ("restrict", "holds"),
+    [
+        ("attr:funny or attr:slow-burn", lambda row: row["categories"][0] in ("comedy", "crime", "western")),
+        ("not attr:funny and year >= 2000", lambda row: row["categories"] != ["comedy"] and row["year"] >= 2000),
+        ("category in (war, music)", lambda row: row["categories"][0] in ("war", "music")),
+        ("attr:funny > 0.9", lambda row: row["categories"] == ["comedy"]),
+    ],
+)
+def test_an_expression_holds_for_every_item(  # type: ignore[no-untyped-def]
+    client: TestClient, snapshot: Snapshot, restrict: str, holds
+) -> None:
+    for path in ("/v1/recommend/u0", "/v1/recommend/nobody", "/v1/items/i0/similar"):
+        items = client.get(path, params={"restrict": restrict, "n": 15}).json()["items"]
+        assert len(items) == 15
+        assert all(holds(snapshot.items.row(snapshot.item_nums[item["item_id"]], named=True)) for item in items)
+
+
+def test_a_restrict_decides_of_what_was_seen(client: TestClient, snapshot: Snapshot) -> None:
+    seen = {snapshot.item_ids[num] for num in snapshot.history("u0")}
+    found = client.get("/v1/recommend/u0", params={"restrict": "seen", "n": 100}).json()["items"]
+    assert {item["item_id"] for item in found} == seen
+    found = client.get("/v1/recommend/u0", params={"restrict": "not seen and category = war", "n": 100}).json()["items"]
+    assert found and not seen & {item["item_id"] for item in found}
+
+
+@settings(deadline=None, max_examples=60)
+@given(text=st.one_of(st.text(max_size=80), st.lists(st.sampled_from(PIECES), max_size=30).map(" ".join)))
+def test_any_restrict_is_answered_or_refused(client: TestClient, text: str) -> None:
+    response = client.get("/v1/recommend/u0", params={"restrict": text, "n": 3})
+    assert response.status_code in (200, 422)
+    if response.status_code == 422:
+        assert response.json()["detail"][0]["field"] == "restrict"
+    posted = client.post("/v1/recommend", json={"history": ["i0"], "restrict": text, "n": 3})
+    assert posted.status_code == response.status_code
 
 
 @pytest.mark.parametrize(
@@ -77,6 +137,9 @@ def test_a_restrict_holds(client: TestClient, snapshot: Snapshot) -> None:
         ({"restrict": "node:-1"}, "restrict"),
         ({"restrict": "attr:absent"}, "restrict"),
         ({"restrict": "funny"}, "restrict"),
+        ({"restrict": "leaf in (1, 2)"}, "restrict"),
+        ({"restrict": "(" * 21 + "seen" + ")" * 21}, "restrict"),
+        ({"restrict": " " * 3000}, "restrict"),
         ({"explain": "perhaps"}, "explain"),
     ],
 )

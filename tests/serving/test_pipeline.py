@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from tiny_snapshot import has
 
 from palate.data.query import Restrict
 from palate.errors import InputError
@@ -44,7 +45,7 @@ def test_exploration_is_new_to_the_person_and_says_why(snapshot: Snapshot) -> No
 
 
 def test_the_attribute_is_the_one_the_history_leans_to(snapshot: Snapshot) -> None:
-    funny = np.flatnonzero(snapshot.masks["funny"])[:6].astype(np.int32)
+    funny = np.flatnonzero(has(snapshot, "funny"))[:6].astype(np.int32)
     lifts = {name: each.lift for name, each in affinities(snapshot, funny).items()}
     assert lifts["funny"] > 1.2 > lifts["slow-burn"]
     chosen = [each for each in recommend(snapshot, funny, 10) if each.source == "attribute"]
@@ -65,7 +66,7 @@ def test_a_restrict_is_obeyed_by_every_source(snapshot: Snapshot) -> None:
     restrict = Restrict(attributes=("slow-burn",))
     for user in [*snapshot.user_ids[:5], "nobody"]:
         for each in recommend(snapshot, user, 20, restrict):
-            assert snapshot.masks["slow-burn"][snapshot.item_nums[each.item_id]]
+            assert has(snapshot, "slow-burn")[snapshot.item_nums[each.item_id]]
 
 
 def test_a_small_restrict_answers_what_there_is(snapshot: Snapshot) -> None:

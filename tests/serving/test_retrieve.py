@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.interests.tree import InterestTree, Node
+from palate.serving import retrieve
+from palate.serving.columns import make_columns
 from palate.serving.retrieve import RestrictedIndex
+from palate.serving.scores import quantise
 
 
 def random_tree(n: int, rng: np.random.Generator) -> InterestTree:
@@ -24,6 +27,20 @@ def random_tree(n: int, rng: np.random.Generator) -> InterestTree:
         nodes += below
         row = below
     return InterestTree(tuple(nodes), rng.permutation(n).astype(np.int32))
+
+
+def index_of(kind, vectors, columns, rng):  # type: ignore[no-untyped-def]
+    """An index of float32, int8 or both, and by item_num the vectors that it stands for."""
+    tree = columns.tree
+    own = np.ascontiguousarray(vectors[tree.order])
+    if kind == "weighted":
+        weights = rng.integers(0, 3, len(own)).astype(np.float32)
+        index = RestrictedIndex(own, columns, quantise(own), weights)
+        return index, vectors * weights[tree.position, None]
+    if kind == "int8":
+        rounded = quantise(own)
+        return RestrictedIndex(None, columns, rounded), rounded.rows(slice(None))[tree.position]
+    return RestrictedIndex(own, columns, quantise(own) if kind == "both" else None), vectors
 
 
 def brute_force(vectors, tree, masks, query, restrict, k, exclude):  # type: ignore[no-untyped-def]
@@ -50,11 +67,14 @@ def brute_force(vectors, tree, masks, query, restrict, k, exclude):  # type: ign
     n_nodes=st.integers(0, 4),
     attributes=st.sampled_from([(), ("a",), ("a", "b")]),
     n_excluded=st.integers(0, 60),
+    kind=st.sampled_from(["float32", "both", "int8", "weighted"]),
+    bound=st.sampled_from([0.0, 0.3, 1.1]),
+    short=st.sampled_from([0, 64]),
 )
-def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_excluded) -> None:  # type: ignore[no-untyped-def]
+def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_excluded, kind, bound, short) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(seed)
     tree = random_tree(n, rng)
-    d = int(rng.integers(1, 20))
+    d = int(rng.choice([1, 7, 16]))  # numba compiles for each width
     vectors = {
         "few": rng.integers(-1, 2, size=(n, d)),  # many ties
         "many": rng.normal(size=(n, d)),
@@ -62,11 +82,17 @@ def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_
         "zero": np.zeros((n, d)),
     }[values].astype(np.float32)
     masks = {name: rng.random(n) < density for name in ("a", "b")}
-    index = RestrictedIndex(np.ascontiguousarray(vectors[tree.order]), tree, masks)
+    index, vectors = index_of(kind, vectors, make_columns(tree, masks), rng)
     restrict = Restrict(tuple(rng.integers(0, len(tree.nodes), n_nodes).tolist()), attributes)
     exclude = rng.integers(0, n, min(n, n_excluded)).astype(np.int32)
     queries = rng.normal(size=(2, d)).astype(np.float32)
-    items, scores = index.search(queries, restrict, k, exclude)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(retrieve, "_CODES_FROM", 0)
+        index.compile()
+        patched.setattr(retrieve, "_MANY", 2)
+        patched.setattr(retrieve, "_SHORT", short)
+        patched.setattr(retrieve, "GATHER_BELOW", dict.fromkeys(retrieve.GATHER_BELOW, bound))
+        items, scores = index.search(queries, restrict, k, exclude)
     for row, query in enumerate(queries):
         wanted, wanted_scores = brute_force(vectors, tree, masks, query, restrict, k, exclude)
         assert items[row, : len(wanted)].tolist() == wanted.tolist()
@@ -75,12 +101,33 @@ def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_
         assert np.isneginf(scores[row, len(wanted) :]).all()
 
 
+def test_only_what_is_unrestricted_is_ever_approximate() -> None:
+    rng = np.random.default_rng(0)
+    tree = random_tree(600, rng)
+    leaf = tree.leaf_of(tree.order)
+    vectors = (rng.normal(size=(13, 8))[leaf] + 0.5 * rng.normal(size=(600, 8))).astype(np.float32)
+    index = RestrictedIndex(vectors, make_columns(tree, {"half": rng.random(600) < 0.5}))
+    queries = rng.normal(size=(20, 8)).astype(np.float32)
+    for restrict in (Restrict((1, 5)), Restrict((), ("half",))):
+        assert np.array_equal(index.search(queries, restrict, 5, probe=1)[0], index.search(queries, restrict, 5)[0])
+    exact = index.search(queries, None, 5)[0]
+    leaves = tree.at_level(2)
+    assert np.array_equal(index.search(queries, None, 5, probe=len(leaves))[0], exact)
+    recalls = []
+    for probe in (1, 4):
+        found = index.search(queries, None, 5, probe=probe)[0]
+        assert all(len(set(tree.leaf_of(row[row >= 0]).tolist())) <= probe for row in found)
+        recalls.append(np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found.tolist(), exact.tolist(), strict=True)]))
+    assert 0.3 < recalls[0] < recalls[1] <= 1
+
+
 def small_index() -> RestrictedIndex:
     tree = InterestTree(
         (Node(0, None, 0, 0, 4, 0), Node(1, 0, 1, 0, 2, 0), Node(2, 0, 1, 2, 4, 0)),
         np.array([3, 1, 2, 0], dtype=np.int32),
     )
-    return RestrictedIndex(np.ones((4, 2), dtype=np.float32), tree, {"calm": np.array([True, False, True, False])})
+    columns = make_columns(tree, {"calm": np.array([True, False, True, False])})
+    return RestrictedIndex(np.ones((4, 2), dtype=np.float32), columns)
 
 
 def test_ties_go_to_the_lower_item_num() -> None:
@@ -121,6 +168,6 @@ def test_bad_questions_are_named(restrict: Restrict | None, k: int, width: int, 
 def test_vectors_must_fit_the_tree_and_be_finite() -> None:
     index = small_index()
     with pytest.raises(InputError, match="do not fit the tree"):
-        RestrictedIndex(np.ones((3, 2), dtype=np.float32), index.tree)
+        RestrictedIndex(np.ones((3, 2), dtype=np.float32), index.columns)
     with pytest.raises(InputError, match="not finite"):
-        RestrictedIndex(np.full((4, 2), np.nan, dtype=np.float32), index.tree)
+        RestrictedIndex(np.full((4, 2), np.nan, dtype=np.float32), index.columns)

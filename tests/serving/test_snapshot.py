@@ -19,7 +19,8 @@ from palate.errors import InputError, StorageError
 from palate.serving import snapshot as snapshot_module
 from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.pipeline import recommend
-from palate.serving.snapshot import build_snapshot, current, list_snapshots, use
+from palate.serving.snapshot import build_snapshot
+from palate.serving.versions import current, list_snapshots, use
 
 
 def test_what_went_in_comes_out(snapshot: Snapshot) -> None:

@@ -12,7 +12,9 @@ from palate.data.dataset import Histories
 from palate.interests.names import name_nodes
 from palate.interests.tree import InterestTree, TreeConfig, build_tree
 from palate.knowledge.tables import SCHEMA, Knowledge
-from palate.serving.snapshot import SnapshotParts, build_snapshot, use
+from palate.serving.load import Snapshot
+from palate.serving.snapshot import SnapshotParts, build_snapshot
+from palate.serving.versions import use
 
 TOPICS = ("crime", "comedy", "war", "romance", "western", "horror", "space", "music")
 ATTRIBUTES = ("slow-burn", "funny")
@@ -29,6 +31,12 @@ def tiny_snapshot(folder: Path, n_items: int = 240, n_users: int = 20, seed: int
     path = build_snapshot(folder, tiny_parts(n_items, n_users, seed))
     use(folder, path.name)
     return path
+
+
+def has(snapshot: Snapshot, attribute: str) -> np.ndarray:
+    """Which items have an attribute, by item_num, as its probabilities say."""
+    row = snapshot.attributes[snapshot.attribute_names.index(attribute)]
+    return np.asarray(row >= snapshot.manifest["attributes"][snapshot.attribute_names.index(attribute)]["threshold"])
 
 
 def tiny_parts(n_items: int = 240, n_users: int = 20, seed: int = 0) -> SnapshotParts:

@@ -12,9 +12,10 @@ import typer
 from palate.cli.options import JsonOption, ProjectOption, open_run, say
 from palate.errors import InputError
 from palate.project.config import load_config
+from palate.serving import describe
 from palate.serving.load import load_snapshot
 from palate.serving.pipeline import BlendConfig
-from palate.serving.snapshot import current, list_snapshots, use
+from palate.serving.versions import current, list_snapshots, rollback, use
 
 HostOption = Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")]
 PortOption = Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)]
@@ -116,6 +117,34 @@ def verify(
 
 @group.command("use")
 def use_one(name: str, project: ProjectOption = Path()) -> None:
-    """Make a snapshot the current one; servers started from now on answer from it."""
-    use(project / ".palate" / "snapshots", name)
+    """Make a snapshot the current one, once every file of it is checked: a damaged one is refused, the old one stays.
+
+    Servers started from now on answer from it.
+    """
+    use(project / ".palate" / "snapshots", name, load_snapshot)
     typer.echo(f"current: {name}")
+
+
+@group.command("rollback")
+def roll_back(project: ProjectOption = Path()) -> None:
+    """Go back to the snapshot that was served before this one; again goes one further back."""
+    typer.echo(f"current: {rollback(project / '.palate' / 'snapshots', load_snapshot)}")
+
+
+@group.command()
+def restrict(
+    expression: Annotated[str | None, typer.Argument(help="Default: what there is to ask for.")] = None,
+    project: ProjectOption = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Try a restrict on the current snapshot: how many items it allows, and the most popular of them.
+
+    A restrict is made of tests joined by and, or, not and brackets:
+
+    attr:calm, attr:calm >= 0.8 (its probability), category = "Film noir", category in (Drama, War), year >= 1990,
+    node in (3, 7) (interests, any level), leaf = 40, seen (items of the person's history, only when serving).
+
+    Example: `palate snapshot restrict 'attr:calm and not category = War and year >= 1990'`
+    """
+    snapshot = load_snapshot(current(project / ".palate" / "snapshots"))
+    say(describe.restrict(snapshot, expression) if expression else describe.fields(snapshot), as_json)

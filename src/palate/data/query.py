@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from palate.data.dataset import IntArray
+from palate.data.expression import Expression, Term, both, mentions
 
 
 def _no_items() -> IntArray:
@@ -16,13 +18,24 @@ def _no_items() -> IntArray:
 
 @dataclass(frozen=True)
 class Restrict:
-    """Which items may be answered: in any of `nodes` (interest tree), and with all of `attributes`.
+    """Which items may be answered: in any of `nodes` (interest tree), with all of `attributes`, and as `where` says.
 
     Empty fields do not restrict.
     """
 
     nodes: tuple[int, ...] = ()
     attributes: tuple[str, ...] = ()
+    where: Expression | None = None
+
+    @cached_property
+    def expression(self) -> Expression:
+        """All that is asked, as one."""
+        nodes = Term("node", "in", tuple(map(float, self.nodes)), -1) if self.nodes else None
+        return both(nodes, *(Term("attr", "in", (name,), -1) for name in self.attributes), self.where)
+
+    def is_about(self, *fields: str) -> bool:
+        """Whether it says anything of the fields ("node", "attr", "seen", …)."""
+        return mentions(self.expression, *fields)
 
 
 @dataclass(frozen=True)

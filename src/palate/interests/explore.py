@@ -128,7 +128,7 @@ def explore(
     3. Take the first answer in whose node the history has no event. If all are known, draw again, up to
        `attempts` times; then take the answer with the least share of the history, if that share is rare.
 
-    Nodes of the query's own restrict are replaced, its attributes kept.
+    `nodes` of the query's own restrict are replaced, the rest of it is kept.
 
     Raises:
         InputError: if the tree has no such level.
@@ -177,7 +177,6 @@ def _proposals(transitions: TransitionTable, drawn: tuple[int, ...]) -> Iterator
 def _towards(
     query: Query, node_of: IntArray, drawn: tuple[int, ...], transition: Transition, *, novel: bool
 ) -> Exploration:
-    attributes = query.restrict.attributes if query.restrict else ()
-    restricted = replace(query, restrict=Restrict((transition.next_node,), attributes))
+    restricted = replace(query, restrict=replace(query.restrict or Restrict(), nodes=(transition.next_node,)))
     latest = tuple(int(query.history[node_of[query.history] == node][-1]) for node in drawn)
     return Exploration(restricted, drawn, transition.next_node, latest, transition, novel)

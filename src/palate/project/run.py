@@ -22,7 +22,8 @@ from palate.project.model_steps import ModelSteps, tree_of
 from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.steps import Artefact, Detail, Steps
-from palate.serving.snapshot import SnapshotParts, build_snapshot, use
+from palate.serving.snapshot import FORMAT, SnapshotParts, build_snapshot
+from palate.serving.versions import use
 
 STEPS = (
     "recorded",
@@ -124,6 +125,7 @@ class Run:
         inputs = {
             "made": [made and made.key for made in (getattr(self, step) for step in _SERVED)],
             "verb": self.project.config.verb,
+            "format": FORMAT,
         }
         artefact = self.steps.run("snapshot", inputs, self._make_snapshot)
         use(folder, artefact.detail["name"])

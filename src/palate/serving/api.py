@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate import __version__
 from palate.data.dataset import IntArray
+from palate.data.parse_expression import MAX_LENGTH, parse_expression
 from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.serving import describe
@@ -25,7 +27,7 @@ from palate.serving.docs_page import add_docs
 from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.metering import Measured, Meter
 from palate.serving.pipeline import BlendConfig, recommend
-from palate.serving.snapshot import current
+from palate.serving.versions import current
 
 MAX_N = 200
 MAX_HISTORY = 5000
@@ -33,7 +35,8 @@ VARIANT = "default"
 
 Count = Annotated[int, Query(ge=1, le=MAX_N, description="items wanted")]
 RestrictText = Annotated[
-    str | None, Query(max_length=500, description='"node:<id>" and "attr:<name>", joined by " and "')
+    str | None,
+    Query(max_length=MAX_LENGTH, description='as `attr:calm and not seen and year >= 1990 and category = "Drama"`'),
 ]
 RequestId = Annotated[str | None, Header(alias="X-Request-ID", max_length=200, pattern=r"^[!-~]+$")]
 
@@ -45,7 +48,7 @@ class HistoryRequest(BaseModel):
 
     history: list[str] = Field(max_length=MAX_HISTORY, description="item ids, oldest first")
     n: int = Field(default=10, ge=1, le=MAX_N)
-    restrict: str | None = Field(default=None, max_length=500)
+    restrict: str | None = Field(default=None, max_length=MAX_LENGTH)
     explain: bool = True
 
 
@@ -74,25 +77,17 @@ def create_app(snapshot_folder: Path, api_key: str | None = None, blend: BlendCo
 
 
 def parse_restrict(text: str | None, snapshot: Snapshot) -> Restrict | None:
-    """`node:<id>` and `attr:<name>`, joined by " and "; None for nothing.
+    """An expression as `palate.data.parse_expression` reads it; None for nothing.
 
     Raises:
-        InputError: for a part of another form, an unknown node or an unknown attribute.
+        InputError: naming the place in the text, for one that cannot be read, is too large, or names a field,
+            value, interest or set that the snapshot does not have.
     """
     if text is None or not text.strip():
         return None
-    nodes, attributes = [], []
-    for part in text.split(" and "):
-        kind, _, value = part.strip().partition(":")
-        if kind == "node" and value.isdecimal() and int(value) < len(snapshot.tree.nodes):
-            nodes.append(int(value))
-        elif kind == "attr" and value in snapshot.masks:
-            attributes.append(value)
-        else:
-            known = f"node:0 to node:{len(snapshot.tree.nodes) - 1}, "
-            known += ", ".join(f"attr:{name}" for name in snapshot.attribute_names)
-            raise InputError("A restrict that cannot be read", where="restrict", got=part.strip(), allowed=known)
-    return Restrict(tuple(nodes), tuple(attributes))
+    expression = parse_expression(text)
+    snapshot.index.restricts.check(expression, ("seen",))
+    return Restrict(where=expression)
 
 
 def _routes(snapshot: Snapshot, api_key: str | None, blend: BlendConfig | None) -> APIRouter:
@@ -219,3 +214,5 @@ def _warm(snapshot: Snapshot) -> None:
     recommend(snapshot, "", 1)
     describe.similar(snapshot, 0, 1)
     describe.item(snapshot, snapshot.item_nums[snapshot.item_ids[0]])
+    # Seconds where it was never done on this machine; until it is, answers are the same and slower.
+    Thread(target=snapshot.index.compile, name="compile", daemon=True).start()

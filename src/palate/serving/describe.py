@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from palate.data.parse_expression import parse_expression
 from palate.data.query import Restrict
 from palate.serving.load import Snapshot
 from palate.serving.pipeline import affinities
@@ -58,7 +59,8 @@ def item(snapshot: Snapshot, num: int) -> dict[str, Any]:
 def similar(snapshot: Snapshot, num: int, n: int, restrict: Restrict | None = None) -> dict[str, Any]:
     """The items nearest to the item by cosine of their vectors, the item itself left out."""
     index = snapshot.likeness
-    query = index.vectors[snapshot.tree.position[[num]]]
+    query = snapshot.vectors[snapshot.tree.position[[num]]]
+    query = query / max(float(np.linalg.norm(query)), float(np.finfo(np.float32).tiny))
     items, scores = index.search(query, restrict, n, np.array([num], dtype=np.int32))
     found = [(int(i), float(s)) for i, s in zip(items[0], scores[0], strict=True) if i >= 0]
     return {
@@ -102,6 +104,32 @@ def interests(snapshot: Snapshot) -> dict[str, Any]:
         for node in snapshot.tree.nodes
     ]
     return {"explore_level": snapshot.explore_level, "depth": snapshot.tree.depth, "nodes": nodes}
+
+
+def fields(snapshot: Snapshot) -> dict[str, Any]:
+    """What restricts may ask for, by field: values with the number of items that have them, or the range of numbers."""
+    columns = snapshot.columns
+    found: dict[str, Any] = {
+        name: {value: having.count for value, having in sorted(havings.items(), key=lambda each: -each[1].count)}
+        for name, havings in columns.values.items()
+    }
+    for name, numbers in columns.numbers.items():
+        known = numbers[~np.isnan(numbers)]
+        found[name] = f"{known.min():g} to {known.max():g}" if len(known) else "no numbers"
+    leaves = snapshot.tree.at_level(snapshot.tree.depth)
+    return {**found, "node": f"0 to {leaves[-1].node}", "leaf": f"{leaves[0].node} to {leaves[-1].node}"}
+
+
+def restrict(snapshot: Snapshot, text: str) -> dict[str, Any]:
+    """How many items a restrict allows to someone who has seen nothing, and the most popular of them."""
+    asked = Restrict(where=parse_expression(text))
+    allowed = snapshot.index.allowed(asked, {"seen": np.zeros(0, dtype=np.int32)})
+    best = allowed[np.lexsort((allowed, -snapshot.popularity[allowed]))[:10]]
+    return {
+        "allowed": len(allowed),
+        "of": len(snapshot.popularity),
+        "most_popular": [snapshot.titles[num] for num in best.tolist()],
+    }
 
 
 def _knowledge(snapshot: Snapshot, entity: str) -> list[dict[str, Any]]:

@@ -19,8 +19,11 @@ from palate.data.query import Query
 from palate.errors import StorageError
 from palate.interests.explore import TransitionTable
 from palate.interests.tree import InterestTree, load_tree
+from palate.serving.columns import ItemColumns, columns_from
 from palate.serving.retrieve import RestrictedIndex
-from palate.serving.snapshot import FORMAT, MANIFEST, content_hash, file_sha256
+from palate.serving.scores import Quantised
+from palate.serving.snapshot import FORMAT, content_hash, file_sha256
+from palate.serving.versions import MANIFEST
 
 
 class QueryEncoder(Protocol):
@@ -38,6 +41,8 @@ class Snapshot:
     items: pl.DataFrame
     vectors: FloatArray  # [n_items, d], in leaf order
     attributes: FloatArray  # [n_attributes, n_items], probabilities
+    quantised: Quantised  # the vectors in int8, in leaf order
+    columns: ItemColumns  # what restricts ask of the items
     popularity: FloatArray  # [n_items]
     histories: Histories
     user_ids: list[str]
@@ -64,28 +69,20 @@ class Snapshot:
         return [attribute["name"] for attribute in self.manifest["attributes"]]
 
     @cached_property
-    def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
-        """Which items have each attribute, [n_items] by item_num."""
-        return {
-            attribute["name"]: np.asarray(row >= attribute["threshold"])
-            for attribute, row in zip(self.manifest["attributes"], self.attributes, strict=True)
-        }
-
-    @cached_property
     def base_rates(self) -> dict[str, float]:
         """Share of the catalogue that has each attribute."""
-        return {name: float(mask.mean()) for name, mask in self.masks.items()}
+        return {name: having.count / len(self.popularity) for name, having in self.columns.values["attr"].items()}
 
     @cached_property
     def index(self) -> RestrictedIndex:
-        return RestrictedIndex(self.vectors, self.tree, self.masks)
+        return RestrictedIndex(self.vectors, self.columns, self.quantised)
 
     @cached_property
     def likeness(self) -> RestrictedIndex:
-        """The index over vectors of unit length: inner products are cosines."""
-        lengths = np.linalg.norm(self.vectors, axis=1, keepdims=True)
-        unit = self.vectors / np.where(lengths > 0, lengths, 1)
-        return RestrictedIndex(unit.astype(np.float32), self.tree, self.masks)
+        """The index whose scores, for a query of unit length, are cosines."""
+        lengths = np.sqrt(np.einsum("ij,ij->i", self.vectors, self.vectors))
+        weights = 1 / np.where(lengths > 0, lengths, 1)
+        return RestrictedIndex(self.vectors, self.columns, self.quantised, weights.astype(np.float32))
 
     @cached_property
     def item_ids(self) -> list[str]:
@@ -152,13 +149,23 @@ def load_snapshot(path: Path) -> Snapshot:
     verify_files(path, manifest)
     tree = load_tree(path / "tree.json")
     vectors = _open(path / "vectors.npy", _mapped)
+    attributes = _open(path / "attributes.npy", _mapped)
+    names = [attribute["name"] for attribute in manifest["attributes"]]
+    bits, places, numbers = (_open(path / f"{name}.npy", _mapped) for name in ("bits", "places", "numbers"))
+    table = _open(path / "columns.parquet", pl.read_parquet)
     history = [_open(path / f"history_{name}.npy", np.load) for name in ("offsets", "items", "times")]
     return Snapshot(
         path=path,
         manifest=manifest,
         items=_open(path / "items.parquet", pl.read_parquet),
         vectors=vectors,
-        attributes=_open(path / "attributes.npy", _mapped),
+        attributes=attributes,
+        quantised=Quantised(
+            _open(path / "codes.npy", _mapped),
+            _open(path / "scales.npy", _mapped),
+            float(_open(path / "code_error.npy", np.load)),
+        ),
+        columns=columns_from(table, (bits, places, numbers), tree, dict(zip(names, attributes, strict=True))),
         popularity=_open(path / "popularity.npy", np.load),
         histories=Histories(*history),
         user_ids=_open(path / "users.parquet", pl.read_parquet)["user_id"].to_list(),
@@ -206,9 +213,9 @@ def _encoder(path: Path, manifest: dict[str, Any], vectors: FloatArray, tree: In
     return encoder
 
 
-def _mapped(file: Path) -> FloatArray:
+def _mapped(file: Path) -> npt.NDArray[Any]:
     """Memory-mapped, but seen as a plain array: `np.memmap` makes every small slice slower."""
-    mapped: FloatArray = np.load(file, mmap_mode="r")
+    mapped: npt.NDArray[Any] = np.load(file, mmap_mode="r")
     return mapped.view(np.ndarray)
 
 

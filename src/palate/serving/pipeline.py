@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from palate.data.dataset import FloatArray, IntArray
+from palate.data.expression import NODE_FIELDS
 from palate.data.query import Query, Restrict
 from palate.errors import InputError
 from palate.interests.explore import ExploreConfig, explore
 from palate.interests.policy import interleave, restricted_softmax, rng_of
-from palate.serving import reasons
+from palate.serving import affinity, reasons
+from palate.serving.affinity import Affinity, AffinityConfig
 from palate.serving.load import Snapshot
 from palate.serving.reasons import Reason, Recommendation
 
 
-class BlendConfig(BaseModel):
+class BlendConfig(AffinityConfig):
     """Shares of the slate, and when a person counts as drawn to an attribute."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,8 +30,11 @@ class BlendConfig(BaseModel):
     sequence: float = Field(default=0.6, ge=0, description="share of unrestricted candidates")
     exploration: float = Field(default=0.2, ge=0, description="share of candidates from an interest that is new")
     attribute: float = Field(default=0.2, ge=0, description="share of candidates with the person's attribute")
-    least_lift: float = Field(default=1.2, gt=0, description="attribute's share of the history over its base rate")
-    prior_events: float = Field(default=5.0, ge=0, description="events at the base rate added to each history")
+    probe: int = Field(
+        default=0,
+        ge=0,
+        description="leaves of the interest tree that are read for unrestricted candidates; 0: all, exactly",
+    )
     explore: ExploreConfig = ExploreConfig()
 
 
@@ -58,13 +65,14 @@ def recommend(
 
     Candidates of the sequence model, of an interest that is new to the person (`interests.explore`) and of the
     attribute the person is most drawn to are interleaved by the configured shares; a source that has nothing
-    leaves its share to the others. Seen items are left out, none comes twice. With a `restrict` all items obey
-    it and nothing is explored. Someone unknown, or without a history, gets popular items spread over the
-    interests. Reasons are empty unless `explain`. `moment`, the time in microseconds since the epoch, is for
-    `explore.refresh`: a person of the snapshot explores the same until it passes.
+    leaves its share to the others. Seen items are left out unless the restrict speaks of `seen`, none comes twice.
+    With a `restrict` all items obey it, and with one of interests nothing is explored. Someone unknown, or without
+    a history, gets popular items spread over the interests. Reasons are empty unless `explain`. `moment`, the time
+    in microseconds since the epoch, is for `explore.refresh`: a person of the snapshot explores the same until it
+    passes.
 
     Raises:
-        InputError: for a restrict that names an unknown node or attribute, or n below 1.
+        InputError: for a restrict that names what the snapshot does not have, or n below 1.
     """
     config, rng = config or BlendConfig(), rng or np.random.default_rng(0)
     history = snapshot.history(user) if isinstance(user, str) else np.asarray(user, dtype=np.int32)
@@ -76,15 +84,16 @@ def recommend(
     if len(history):
         query = Query(user if isinstance(user, str) else None, history, restrict=restrict)
         vectors = snapshot.encoder.encode([query])
-        sources.append(_sequence(snapshot, query, vectors, n))
-        if restrict is None or not restrict.nodes:
+        sources.append(_sequence(snapshot, query, vectors, n, config.probe))
+        if restrict is None or not restrict.is_about(*NODE_FIELDS):
             lasting = moment is not None and config.explore.refresh > 0 and query.user_id is not None
             drawn = rng_of(query.user_id or "", moment or 0, config.explore.refresh) if lasting else rng
             sources += _exploration(snapshot, query, vectors, n, drawn, config)
-        if restrict is None or not restrict.attributes:
+        if restrict is None or not restrict.is_about("attr"):
             sources += _attribute(snapshot, query, vectors, n, config)
-    by_name = {source.source: source for source in sources}
-    shares = {name: float(getattr(config, name)) for name in by_name}
+    by_name = {f"{source.source} {number}": source for number, source in enumerate(sources)}
+    alike = Counter(source.source for source in sources)
+    shares = {name: getattr(config, each.source) / alike[each.source] for name, each in by_name.items()}
     mixed = interleave({name: source.pairs() for name, source in by_name.items()}, shares, n)
     slate = [(item, score, by_name[name]) for item, score, name in mixed]
     if len(slate) < n:
@@ -103,30 +112,13 @@ def recommend(
     ]
 
 
-@dataclass(frozen=True)
-class Affinity:
-    """How much a history is drawn to an attribute. `lift` has `prior_events` at the base rate added."""
-
-    share: float  # of the history
-    base: float  # of the catalogue
-    lift: float  # share over base, smoothed
-
-
 def affinities(snapshot: Snapshot, history: IntArray, config: BlendConfig | None = None) -> dict[str, Affinity]:
     """For each attribute that any item has; an empty history has a lift of 1."""
-    prior = (config or BlendConfig()).prior_events
-    result = {}
-    for name, base in snapshot.base_rates.items():
-        hits = float(snapshot.masks[name][history].sum())
-        events = len(history)
-        if base > 0:
-            lift = (hits + prior * base) / (events + prior) / base if events + prior > 0 else 1.0
-            result[name] = Affinity(hits / max(events, 1), base, lift)
-    return result
+    return affinity.affinities(snapshot.columns, history, config or BlendConfig())
 
 
-def _sequence(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int) -> Candidates:
-    return _retrieved(snapshot, "sequence", query, vectors, n, reasons.by_history(snapshot, query.history))
+def _sequence(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, probe: int) -> Candidates:
+    return _retrieved(snapshot, "sequence", query, vectors, n, reasons.by_history(snapshot, query.history), probe)
 
 
 def _exploration(
@@ -143,36 +135,51 @@ def _exploration(
 
 
 def _attribute(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, config: BlendConfig) -> list[Candidates]:
-    found = affinities(snapshot, query.history, config)
-    name = max(found, key=lambda name: found[name].lift, default=None)
-    if name is None or found[name].lift < config.least_lift or config.attribute == 0:
+    """Of each attribute that the person is drawn to, the nearest items that have it."""
+    if config.attribute == 0:
         return []
-    liked = found[name]
-    nodes = query.restrict.nodes if query.restrict else ()
-    query = Query(query.user_id, query.history, restrict=Restrict(nodes, (name,)))
-    why = lambda item: reasons.for_attribute(snapshot, item, name, liked.share, liked.base)  # noqa: E731
-    return [_retrieved(snapshot, "attribute", query, vectors, n, why)]
+    found = affinities(snapshot, query.history, config)
+    result = []
+    for name in affinity.triggered(found, config):
+        narrowed = replace(query, restrict=replace(query.restrict or Restrict(), attributes=(name,)))
+        why = partial(reasons.for_attribute, snapshot, attribute=name, share=found[name].share, base=found[name].base)
+        result.append(_retrieved(snapshot, "attribute", narrowed, vectors, n, why))
+    return result
 
 
 def _retrieved(
-    snapshot: Snapshot, source: str, query: Query, vectors: FloatArray, n: int, why: Callable[[int], Reason]
+    snapshot: Snapshot,
+    source: str,
+    query: Query,
+    vectors: FloatArray,
+    n: int,
+    why: Callable[[int], Reason],
+    probe: int = 0,
 ) -> Candidates:
     """Twice as many as wanted: the same item may come from several sources."""
-    items, scores = snapshot.index.search(vectors, query.restrict, 2 * n, query.history)
+    exclude, sets = _seen(query.restrict, query.history)
+    items, scores = snapshot.index.search(vectors, query.restrict, 2 * n, exclude, sets, probe)
     found = items[0] >= 0
     return Candidates(source, items[0][found], scores[0][found], why)
+
+
+def _seen(restrict: Restrict | None, history: IntArray) -> tuple[IntArray | None, dict[str, IntArray]]:
+    """What is left out, and the sets a restrict may name. One that speaks of `seen` decides of it alone."""
+    return None if restrict is not None and restrict.is_about("seen") else history, {"seen": history}
 
 
 def _popular(snapshot: Snapshot, history: IntArray, taken: IntArray, n: int, restrict: Restrict | None) -> Candidates:
     """The most popular of each interest, then the second of each, and so on: no interest fills the slate."""
     allowed = np.ones(len(snapshot.popularity), dtype=bool)
+    exclude, sets = _seen(restrict, history)
     if restrict is not None:
         allowed[:] = False
-        allowed[snapshot.index.allowed(restrict)] = True
-    allowed[history] = False
+        allowed[snapshot.index.allowed(restrict, sets)] = True
+    if exclude is not None:
+        allowed[exclude] = False
     allowed[taken] = False
     ranked = snapshot.by_popularity[allowed[snapshot.by_popularity]][: max(1000, 20 * n)]
-    level = snapshot.tree.depth if restrict is not None and restrict.nodes else 1
+    level = snapshot.tree.depth if restrict is not None and restrict.is_about(*NODE_FIELDS) else 1
     node = snapshot.tree.node_of_items(level)[ranked]
     grouped = np.argsort(node, kind="stable")
     first = np.searchsorted(node[grouped], node[grouped])

@@ -1,9 +1,10 @@
-"""Exact top-k under a restrict: items lie in leaf order, a node is a slice, an attribute a mask."""
+"""Exact top-k under a restrict: items lie in leaf order, a node is a slice, an attribute bits or a list."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -11,210 +12,246 @@ import numpy.typing as npt
 from palate.data.dataset import FloatArray, IntArray
 from palate.data.query import Restrict
 from palate.errors import InputError
-from palate.interests.tree import InterestTree
+from palate.interests.tree import Node
+from palate.serving.columns import ItemColumns, Positions
+from palate.serving.restrict import Restricts, places_of
+from palate.serving.scores import FloatScores, Found, Int8Scores, Quantised, Scores
+from palate.serving.spans import Allowed, merge
 
-Positions = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-# Below this share of a slice it is cheaper to gather the rows than to read the slice through
+# Below this share of its stretches it is cheaper to gather the allowed rows than to read the stretches through
 # (`benchmarks/retrieval.py --plans` measures where the two cross).
-GATHER_BELOW = 0.3
-_GATHER_ROWS = 4096  # rows copied at a time: 1 MiB at 64 dimensions, stays in the L2 cache
+GATHER_BELOW = {"float32": 0.25, "int8": 0.1}
+_CODES_FROM = 512  # allowed items from which the codes' narrower rows pay for their wider margin
+_CODES_FOR = 8  # queries at once, beyond which float32 by BLAS is faster than codes query by query
+_SHORT = 64  # rows: stretches that are shorter on average cost more calls of BLAS than their rows cost to gather
+_MANY = 32  # candidates for each answer wanted, from which better products choose among them before the exact ones
 _BLOCK = 256  # scores that share one maximum in the search for the k-th largest
 _RESCORE_ROWS = 65_536
-_UNIT = float(np.finfo(np.float32).eps) / 2  # relative error of one float32 operation
-_TINY = float(np.finfo(np.float32).tiny)
+_SCORES_AT_ONCE = 2**24  # of all queries together: 64 MiB
 
 
 class RestrictedIndex:
     """Exact maximum inner product search over the items that a restrict allows.
 
-    Answers are those of brute force in double precision: float32 products choose the candidates, with a margin
-    for their rounding, and float64 products order them. Equal scores are ordered by item_num, ascending. So an
-    answer does not depend on which plan was taken: scan of a slice, gather of rows, or scan of everything.
+    Answers are those of brute force in double precision: products of int8 codes or in float32 choose the candidates,
+    with a margin for their error, and float64 products order them. Equal scores are ordered by item_num, ascending.
+    So an answer does not depend on which plan was taken: scan of slices, gather of rows, or scan of everything.
 
     Args:
-        vectors: [n_items, d] float32, row `p` is the item `tree.order[p]`; may be memory-mapped.
-        tree: The interest tree.
-        attributes: Name to mask [n_items] by item_num.
+        vectors: [n_items, d] float32, row `p` is the item `tree.order[p]`; may be memory-mapped. None: answers are
+            exact for the vectors that `quantised` stands for.
+        columns: What restricts ask of the items, and the interest tree.
+        quantised: The vectors in int8: a quarter of the bytes to read.
+        weights: [n_items] not negative, in leaf order, multiply the items' scores.
+        first: The item_num of the item that the tree calls 0.
 
     Raises:
         InputError: for shapes that disagree, or a vector that is not finite.
     """
 
     def __init__(
-        self, vectors: FloatArray, tree: InterestTree, attributes: Mapping[str, npt.NDArray[np.bool_]] | None = None
+        self,
+        vectors: FloatArray | None,
+        columns: ItemColumns,
+        quantised: Quantised | None = None,
+        weights: FloatArray | None = None,
+        first: int = 0,
     ) -> None:
-        if vectors.ndim != 2 or len(vectors) != len(tree.order) or vectors.dtype != np.float32:
-            raise InputError(
-                "The vectors do not fit the tree",
-                got=f"{vectors.dtype} {vectors.shape}",
-                allowed=f"float32 [{len(tree.order)}, d]",
-            )
-        self.vectors, self.tree = vectors, tree
-        self.masks = {name: np.ascontiguousarray(mask[tree.order]) for name, mask in (attributes or {}).items()}
-        self._longest = float(np.sqrt(max((float((b * b).sum(1).max()) for b in _blocks(vectors)), default=0.0)))
-        if not np.isfinite(self._longest):
+        self.columns, self.tree, self.restricts = columns, columns.tree, Restricts(columns)
+        self.vectors, self.quantised, self.weights, self.first = vectors, quantised, weights, first
+        n_items = len(self.tree.order)
+        for given, kind in ((vectors, np.float32), (quantised.codes if quantised else None, np.int8)):
+            if given is not None and (given.ndim != 2 or len(given) != n_items or given.dtype != kind):
+                raise InputError(
+                    "The vectors do not fit the tree",
+                    got=f"{given.dtype} {given.shape}",
+                    allowed=f"{np.dtype(kind)} [{n_items}, d]",
+                )
+        if vectors is None and quantised is None:
+            raise InputError("An index needs vectors", where="RestrictedIndex", allowed="float32, int8 or both")
+        self.width = int((vectors if vectors is not None else quantised.codes).shape[1])  # type: ignore[union-attr]
+        self._float = None if vectors is None else FloatScores(vectors, weights)
+        lost = 0.0 if vectors is None or quantised is None else quantised.error
+        self._int8 = None if quantised is None else Int8Scores(replace(quantised, error=lost), weights)
+        if self._float is not None and not np.isfinite(self._float.longest):
             raise InputError("An item vector is not finite", where="RestrictedIndex", hint="Train the model again.")
 
+    def compile(self) -> bool:
+        """Have int8 codes searched by compiled code from now on; False where there are none or numba is missing.
+
+        It takes seconds where it was never done on this machine, and half a second where it was. Until then, and
+        without it, answers are the same and slower.
+        """
+        return self._int8 is not None and self._int8.compile()
+
     def search(
-        self, queries: FloatArray, restrict: Restrict | None, k: int, exclude: IntArray | None = None
+        self,
+        queries: FloatArray,
+        restrict: Restrict | None,
+        k: int,
+        exclude: IntArray | None = None,
+        sets: Mapping[str, IntArray] | None = None,
+        probe: int = 0,
     ) -> tuple[IntArray, FloatArray]:
         """The k best allowed items of each query.
 
         Args:
             queries: [n_queries, d] float32, finite.
-            restrict: Union of its nodes, intersected with all its attributes; None allows everything.
+            restrict: None allows everything.
             k: Answers wanted, at least 1.
             exclude: item_nums that are never answered (seen items).
+            sets: item_nums by the name that the restrict calls them ("seen").
+            probe: Where everything is allowed, read only so many leaves of the tree, those whose mean vectors score
+                best: approximate. 0 reads all, and a restrict is always answered exactly.
 
         Returns:
             item_nums [n_queries, k] and scores [n_queries, k], best first; where fewer than k items are
             allowed the rest is -1 and -inf.
 
         Raises:
-            InputError: for an unknown node or attribute, k below 1, or queries of another width.
+            InputError: for an unknown node, attribute, field or set, k below 1, or queries of another width.
         """
         self._check(queries, k)
-        restrict = restrict or Restrict()
-        slices, mask_names = self._slices(restrict.nodes), self._mask_names(restrict.attributes)
-        excluded = np.sort(self.tree.position[exclude]).astype(np.int64) if exclude is not None else None
+        allowed, away = self._allowed(restrict, exclude, sets or {})
         items = np.full((len(queries), k), -1, dtype=np.int32)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        allowed = _Allowed(slices, [self._rows(part, mask_names) for part in slices])
-        for row, query in enumerate(np.ascontiguousarray(queries, dtype=np.float32)):
-            found, best = self._best(query, allowed, k, excluded)
-            items[row, : len(found)], scores[row, : len(found)] = found, best
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        few = 0 < probe < len(self._leaves) and allowed.rows is None and allowed.width == len(self.tree.order)
+        step = 1 if few else max(1, _SCORES_AT_ONCE // max(1, allowed.width))
+        for start in range(0, len(queries) if allowed.size else 0, step):
+            some = queries[start : start + step]
+            where = self._probed(queries[start], probe) if few else allowed
+            for row, positions in enumerate(self._candidates(some, where, away, k), start):
+                found, best = self._ordered(queries[row], positions, k)
+                items[row, : len(found)], scores[row, : len(found)] = found, best
         return items, scores
 
-    def allowed(self, restrict: Restrict | None) -> IntArray:
+    def allowed(self, restrict: Restrict | None, sets: Mapping[str, IntArray] | None = None) -> IntArray:
         """The item_nums that a restrict allows, in leaf order."""
-        restrict = restrict or Restrict()
-        slices, names = self._slices(restrict.nodes), self._mask_names(restrict.attributes)
-        rows = [self._rows(part, names) for part in slices]
-        places = [np.arange(s.start, s.stop) if r is None else r for s, r in zip(slices, rows, strict=True)]
-        return self.tree.order[np.concatenate(places)] if places else self.tree.order[:0]
+        allowed, away = self._allowed(restrict, None, sets or {})
+        positions = allowed.positions
+        if away is not None:
+            positions = positions[~np.isin(positions, away, assume_unique=True)]
+        return self.tree.order[positions] + np.int32(self.first)
 
     def _check(self, queries: FloatArray, k: int) -> None:
-        width = self.vectors.shape[1]
-        if queries.ndim != 2 or queries.shape[1] != width or not np.isfinite(queries).all():
+        if queries.ndim != 2 or queries.shape[1] != self.width or not np.isfinite(queries).all():
             raise InputError(
-                "The query vectors do not fit the items", got=queries.shape, allowed=f"[n, {width}], finite"
+                "The query vectors do not fit the items", got=queries.shape, allowed=f"[n, {self.width}], finite"
             )
         if k < 1:
             raise InputError("At least one answer must be wanted", where="k", got=k, allowed="1 or more")
 
-    def _slices(self, nodes: tuple[int, ...]) -> list[slice]:
-        """The nodes as disjoint slices of the leaf order, neighbours and descendants merged."""
-        for number in nodes:
-            if not 0 <= number < len(self.tree.nodes):
-                top = len(self.tree.nodes) - 1
-                raise InputError("There is no such interest", where="restrict", got=number, allowed=f"0 to {top}")
-        chosen = [self.tree.nodes[node] for node in nodes] or [self.tree.nodes[0]]
-        merged: list[slice] = []
-        for node in sorted(chosen, key=lambda node: node.start):
-            if merged and node.start <= merged[-1].stop:
-                merged[-1] = slice(merged[-1].start, max(merged[-1].stop, node.stop))
-            else:
-                merged.append(slice(node.start, node.stop))
-        return merged
+    def _allowed(
+        self, restrict: Restrict | None, exclude: IntArray | None, sets: Mapping[str, IntArray]
+    ) -> tuple[Allowed, Positions | None]:
+        """The places to search, and those among them that may not be answered."""
+        named = {name: self._places(items) for name, items in sets.items()}
+        allowed, away = self.restricts.allowed((restrict or Restrict()).expression, named)
+        if exclude is not None and len(exclude):
+            own = self._places(exclude)
+            away = own if away is None else np.union1d(away, own)
+        return allowed, away
 
-    def _mask_names(self, attributes: tuple[str, ...]) -> tuple[str, ...]:
-        for name in attributes:
-            if name not in self.masks:
-                raise InputError(
-                    "There is no such attribute", where="restrict", got=name, allowed=", ".join(sorted(self.masks))
-                )
-        return attributes
+    def _places(self, items: IntArray) -> Positions:
+        """Of the item_nums that are here."""
+        local = items.astype(np.int64) - self.first
+        return places_of(self.tree.position, local[(local >= 0) & (local < len(self.tree.order))])
 
-    def _rows(self, part: slice, names: tuple[str, ...]) -> Positions | None:
-        """Places within a slice that have all attributes; None stands for the whole slice."""
-        if not names:
-            return None
-        mask = self.masks[names[0]][part]
-        for name in names[1:]:
-            mask = mask & self.masks[name][part]
-        rows: Positions = np.flatnonzero(mask) + part.start
-        return rows
+    @cached_property
+    def _leaves(self) -> list[Node]:
+        return [node for node in self.tree.at_level(self.tree.depth) if node.start < node.stop]
 
-    def _best(
-        self, query: FloatArray, allowed: _Allowed, k: int, excluded: Positions | None
-    ) -> tuple[IntArray, FloatArray]:
-        scores = np.concatenate([self._scores(query, part, rows) for part, rows in allowed.parts()])
-        if excluded is not None:
-            scores[allowed.find(excluded)] = -np.inf
-        # Twice the bound on |float32 product - exact product| (Higham 2002, section 3.1), and room for float64's.
-        d = len(query)
-        margin = 2.1 * d * _UNIT / (1 - d * _UNIT) * float(np.linalg.norm(query.astype(np.float64))) * self._longest
-        margin += d * _TINY  # products that underflow
-        positions = allowed.positions(_candidates(scores, k, margin))
+    @cached_property
+    def _centres(self) -> FloatArray:
+        """The mean vector of each leaf."""
+        centres = np.empty((len(self._leaves), self.width), dtype=np.float32)
+        for centre, node in zip(centres, self._leaves, strict=True):
+            own = slice(node.start, node.stop)
+            rows = self._rows(own)
+            centre[:] = (rows if self.weights is None else rows * self.weights[own, None]).mean(axis=0)
+        return centres
+
+    def _rows(self, where: slice | Positions) -> FloatArray:
+        if self.vectors is not None:
+            return self.vectors[where]
+        assert self.quantised is not None
+        return self.quantised.rows(where)
+
+    def _probed(self, query: FloatArray, probe: int) -> Allowed:
+        """The leaves whose mean vectors score best."""
+        best = np.argpartition(-(self._centres @ query), probe)[:probe]
+        return Allowed(merge((self._leaves[leaf].start, self._leaves[leaf].stop) for leaf in best.tolist()))
+
+    def _candidates(self, queries: FloatArray, allowed: Allowed, away: Positions | None, k: int) -> Found:
+        """For each query places among which its k best are."""
+        if self._int8 is not None and self._int8.compiled and self._takes_codes(len(queries), allowed):
+            scan = allowed.rows is None or allowed.size >= GATHER_BELOW["int8"] * allowed.width
+            found = self._int8.candidates(queries, allowed, away, k, scan)
+            return [self._fewer(query, some, k) for query, some in zip(queries, found, strict=True)]
+        scorer = self._float or self._int8
+        assert scorer is not None
+        scores, margins = _scored(scorer, queries, allowed, away)
+        numbers = [_best(row, k, float(margin)) for row, margin in zip(scores, margins, strict=True)]
+        return [allowed.place(some) if allowed.rows is None else allowed.rows[some] for some in numbers]
+
+    def _takes_codes(self, n_queries: int, allowed: Allowed) -> bool:
+        """Codes are read anew for each query; BLAS reads float32 once for all of them."""
+        return self._float is None or (n_queries <= _CODES_FOR and allowed.size >= _CODES_FROM)
+
+    def _fewer(self, query: FloatArray, positions: Positions, k: int) -> Positions:
+        """Of many candidates those that float32 products leave."""
+        if len(positions) <= _MANY * k or self._float is None:
+            return positions
+        scores = np.empty((1, len(positions)), dtype=np.float32)
+        prepared, margins = self._float.prepare(query[None])
+        self._float.gather(prepared, positions, scores)
+        return positions[_best(scores[0], k, float(margins[0]))]
+
+    def _ordered(self, query: FloatArray, positions: Positions, k: int) -> tuple[IntArray, FloatArray]:
         exact = self._exact(query, positions)
         items = self.tree.order[positions]
         first = np.lexsort((items, -exact))[:k]
-        return items[first], exact[first].astype(np.float32)
-
-    def _scores(self, query: FloatArray, part: slice, rows: Positions | None) -> FloatArray:
-        if rows is None:
-            return np.asarray(self.vectors[part] @ query)
-        if len(rows) >= GATHER_BELOW * (part.stop - part.start):
-            return np.asarray((self.vectors[part] @ query)[rows - part.start])
-        scores = np.empty(len(rows), dtype=np.float32)
-        buffer = np.empty((min(_GATHER_ROWS, len(rows)), self.vectors.shape[1]), dtype=np.float32)
-        for start in range(0, len(rows), _GATHER_ROWS):
-            some = rows[start : start + _GATHER_ROWS]
-            np.take(self.vectors, some, axis=0, out=buffer[: len(some)], mode="clip")  # "raise" would copy once more
-            np.dot(buffer[: len(some)], query, out=scores[start : start + len(some)])
-        return scores
+        return items[first] + np.int32(self.first), exact[first].astype(np.float32)
 
     def _exact(self, query: FloatArray, positions: Positions) -> npt.NDArray[np.float64]:
         """Products in float64, each row summed alike wherever it stands, so that equal vectors tie."""
         wide = query.astype(np.float64)
         result = np.empty(len(positions))
         for start in range(0, len(positions), _RESCORE_ROWS):
-            rows = self.vectors[positions[start : start + _RESCORE_ROWS]].astype(np.float64)
+            rows = self._rows(positions[start : start + _RESCORE_ROWS]).astype(np.float64)
             rows *= wide
             result[start : start + len(rows)] = rows.sum(axis=1)
-        return result
+        return result if self.weights is None else result * self.weights[positions]
 
 
-@dataclass
-class _Allowed:
-    """Disjoint slices in order, each whole (None) or only at some places; scores are numbered along them."""
-
-    slices: list[slice]
-    rows: list[Positions | None]
-
-    def __post_init__(self) -> None:
-        sizes = [s.stop - s.start if r is None else len(r) for s, r in zip(self.slices, self.rows, strict=True)]
-        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-
-    def parts(self) -> Iterator[tuple[slice, Positions | None]]:
-        return zip(self.slices, self.rows, strict=True)
-
-    def positions(self, numbers: Positions) -> Positions:
-        """Place in leaf order of each score's number."""
-        part = np.searchsorted(self.starts, numbers, side="right") - 1
-        result = numbers - self.starts[part]
-        for number, (where, rows) in enumerate(self.parts()):
-            own = part == number
-            result[own] = result[own] + where.start if rows is None else rows[result[own]]
-        return result
-
-    def find(self, positions: Positions) -> Positions:
-        """The scores' numbers of those places (sorted) that are allowed."""
-        found = []
-        for start, (where, rows) in zip(self.starts, self.parts(), strict=False):
-            inside = positions[np.searchsorted(positions, where.start) : np.searchsorted(positions, where.stop)]
-            if rows is None:
-                found.append(start + inside - where.start)
-            else:
-                at = np.searchsorted(rows, inside)
-                at, inside = at[at < len(rows)], inside[at < len(rows)]
-                found.append(start + at[rows[at] == inside])
-        return np.concatenate(found)
+def _scored(
+    scorer: Scores, queries: FloatArray, allowed: Allowed, away: Positions | None
+) -> tuple[FloatArray, FloatArray]:
+    """Approximate scores of all allowed places, -inf for those of `away`, and the margins of the queries."""
+    prepared, margins = scorer.prepare(queries)
+    scan = allowed.size >= GATHER_BELOW["float32"] * allowed.width and allowed.width >= _SHORT * len(allowed.spans)
+    scores = np.empty((len(queries), allowed.width if scan else allowed.size), dtype=np.float32)
+    if not scan:
+        scorer.gather(prepared, allowed.positions, scores)
+    else:
+        scorer.scan(prepared, allowed, scores)
+        scores = scores if allowed.rows is None else scores[:, allowed.numbers]
+    if away is not None:
+        scores[:, _find(allowed, away)] = -np.inf
+    return scores, margins
 
 
-def _candidates(scores: FloatArray, k: int, margin: float) -> Positions:
+def _find(allowed: Allowed, positions: Positions) -> Positions:
+    """The scores' numbers of those places that are allowed."""
+    if allowed.rows is None:
+        return allowed.count(allowed.inside(positions))
+    at = np.minimum(np.searchsorted(allowed.rows, positions), len(allowed.rows) - 1)
+    found: Positions = at[allowed.rows[at] == positions]
+    return found
+
+
+def _best(scores: FloatArray, k: int, margin: float) -> Positions:
     """Numbers of all scores that may be among the k best when each is off by up to half the margin."""
     bound = -np.inf
     if len(scores) > 4 * k:
@@ -234,7 +271,3 @@ def _lower_bound(scores: FloatArray, k: int) -> float:
         return float(np.partition(scores, len(scores) - k)[len(scores) - k])
     maxima = scores[: n_blocks * _BLOCK].reshape(n_blocks, _BLOCK).max(axis=1)
     return float(np.partition(maxima, n_blocks - k)[n_blocks - k])
-
-
-def _blocks(vectors: FloatArray, rows: int = 65_536) -> list[FloatArray]:
-    return [vectors[start : start + rows] for start in range(0, len(vectors), rows)]

@@ -22,10 +22,11 @@ from palate.data.dataset import FloatArray, Histories
 from palate.errors import InputError, StorageError
 from palate.interests.tree import InterestTree, save_tree
 from palate.knowledge.tables import SCHEMA, Knowledge
+from palate.serving.columns import make_columns, save_columns
+from palate.serving.scores import quantise
+from palate.serving.versions import MANIFEST
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-CURRENT = "current"
+FORMAT = 2
 _BUILDING = ".building-"
 _ABANDONED = 3600  # seconds without a change after which a build was killed, not slow
 TRANSITION_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -50,7 +51,7 @@ class SnapshotParts:
     people do with an item, past tense ("watched").
     """
 
-    items: pl.DataFrame  # item_id, title, categories, [year]
+    items: pl.DataFrame  # item_id, title, categories, [year], and columns that restricts may ask for
     item_vectors: FloatArray  # [n_items, d]
     tree: InterestTree
     popularity: npt.NDArray[Any]  # [n_items], events
@@ -73,7 +74,7 @@ def build_snapshot(folder: Path, parts: SnapshotParts) -> Path:
     """Write a snapshot below `folder` and return its path. Its name is the hash of its content.
 
     It is written to a hidden folder beside and renamed when whole, so that nobody sees half a snapshot. The
-    same parts give the same name, and what is already there is left alone. It is not made current: see `use`.
+    same parts give the same name, and what is already there is left alone. It is not made current: see `versions.use`.
 
     Raises:
         InputError: for parts that do not fit each other.
@@ -103,51 +104,6 @@ def build_snapshot(folder: Path, parts: SnapshotParts) -> Path:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def list_snapshots(folder: Path) -> list[str]:
-    """Names of the snapshots below `folder`, oldest first."""
-    found = [path.parent for path in folder.glob(f"[!.]*/{MANIFEST}")]
-    return [path.name for path in sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))]
-
-
-def use(folder: Path, name: str) -> None:
-    """Make a snapshot the current one, in one step: a reader sees the old name or the new.
-
-    Raises:
-        InputError: if there is no such snapshot.
-        StorageError: if the choice cannot be written.
-    """
-    known = list_snapshots(folder)
-    if name not in known:
-        raise InputError("There is no such snapshot", where=str(folder), got=name, allowed=", ".join(known) or "none")
-    temporary = folder / f".{CURRENT}.{os.getpid()}.tmp"
-    try:
-        _write_text(temporary, name + "\n")
-        _sync(temporary)
-        temporary.replace(folder / CURRENT)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError("The choice of snapshot could not be written", where=str(folder), got=error) from error
-
-
-def current(folder: Path) -> Path:
-    """The current snapshot below `folder`, or `folder` itself if it is a snapshot.
-
-    Raises:
-        InputError: if none is chosen.
-    """
-    if (folder / MANIFEST).is_file():
-        return folder
-    try:
-        name = (folder / CURRENT).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        name = ""
-    if name not in list_snapshots(folder):
-        raise InputError(
-            "No snapshot is in use", where=str(folder), got=name or None, hint="palate snapshot build, then use"
-        )
-    return folder / name
 
 
 def _sweep(folder: Path) -> None:
@@ -196,7 +152,13 @@ def _write_files(folder: Path, parts: SnapshotParts) -> None:
         *[pl.col(name) for name in ITEM_COLUMNS[1:] if name in parts.items.columns],
     )
     numbered.write_parquet(folder / "items.parquet")
-    np.save(folder / "vectors.npy", np.ascontiguousarray(parts.item_vectors[order], dtype=np.float32))
+    vectors = np.ascontiguousarray(parts.item_vectors[order], dtype=np.float32)
+    np.save(folder / "vectors.npy", vectors)
+    quantised = quantise(vectors)
+    np.save(folder / "codes.npy", quantised.codes)
+    np.save(folder / "scales.npy", quantised.scales)
+    np.save(folder / "code_error.npy", np.float64(quantised.error))
+    save_columns(make_columns(parts.tree, _masks(parts), parts.items), folder)
     rows = [np.asarray(values, dtype=np.float32) for values in parts.attributes.values()]
     np.save(folder / "attributes.npy", np.stack(rows) if rows else np.zeros((0, len(order)), dtype=np.float32))
     np.save(folder / "popularity.npy", np.asarray(parts.popularity, dtype=np.float32))
@@ -212,6 +174,14 @@ def _write_files(folder: Path, parts: SnapshotParts) -> None:
     _write_text(folder / "run.json", json.dumps(dict(parts.run), ensure_ascii=False, default=str))
     if parts.encoder is not None:
         shutil.copyfile(parts.encoder, folder / "encoder.onnx")
+
+
+def _masks(parts: SnapshotParts) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which items have each attribute, [n_items] by item_num."""
+    return {
+        name: np.asarray(values, dtype=np.float32) >= parts.thresholds.get(name, 0.5)
+        for name, values in parts.attributes.items()
+    }
 
 
 def _knowledge_rows(knowledge: Knowledge) -> pl.DataFrame:

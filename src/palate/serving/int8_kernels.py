@@ -1,0 +1,110 @@
+"""Compiled search over int8 codes (numba): one pass that scores items and keeps those that may be among the best.
+
+Imported only where numba is there: see `scores.Int8Scores.compile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+
+from palate.serving.scores import GATHER, SCAN_FOR_ROWS
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Kept beside this file or in the person's cache; where nothing may be written, compiled anew by each process."""
+    try:
+        kept: Callable[..., Any] = numba.njit(nogil=True, cache=True)(function)
+        return kept
+    except RuntimeError:
+        unkept: Callable[..., Any] = numba.njit(nogil=True)(function)
+        return unkept
+
+
+@_compiled
+def _among(places: Any, row: int) -> bool:
+    low, high = 0, len(places)
+    while low < high:
+        middle = (low + high) // 2
+        if places[middle] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return bool(low < len(places) and places[low] == row)
+
+
+@_compiled
+def _put(best: Any, score: Any) -> None:
+    """In place of the least of a heap whose first is the least."""
+    at, n = 0, len(best)
+    while 2 * at + 1 < n:
+        below = 2 * at + 1
+        if below + 1 < n and best[below + 1] < best[below]:
+            below += 1
+        if best[below] >= score:
+            break
+        best[at] = best[below]
+        at = below
+    best[at] = score
+
+
+@_compiled
+def _left(places: Any, scores: Any, found: int, bound: Any) -> Any:
+    kept = 0
+    for number in range(found):
+        if scores[number] >= bound:
+            places[kept] = places[number]
+            kept += 1
+    return places[:kept].copy()
+
+
+@cache
+def kernel(width: int) -> Callable[..., Any]:
+    """The search for codes of one width: `search(codes, scales, firsts, stops, rows, plan, away, query, margin, k)`.
+
+    It gives the sorted places that may be among the k best where each score is off by up to half the margin. By
+    `plan` it reads the stretches from `firsts` to `stops` through (SCAN), of which only `rows` count (SCAN_FOR_ROWS),
+    or reads the rows alone (GATHER). Places of `away` never count. All places are sorted; `query` is int16.
+
+    The width is a constant, and the sum a number of 32 bits: then LLVM makes one instruction of two products and
+    their sum (`vpdpwssd`, `vpmaddwd`), which is what makes the loop several times as fast.
+    """
+
+    @_compiled
+    def search(
+        codes: Any,
+        scales: Any,
+        firsts: Any,
+        stops: Any,
+        rows: Any,
+        plan: int,
+        away: Any,
+        query: Any,
+        margin: Any,
+        k: int,
+    ) -> Any:
+        width_read = len(rows) if plan == GATHER else np.sum(stops - firsts)
+        places, scores = np.empty(width_read, np.int64), np.empty(width_read, np.float32)
+        best = np.full(k, -np.inf, np.float32)
+        bound, found = np.float32(-np.inf), 0
+        for span in range(1 if plan == GATHER else len(firsts)):
+            start, stop = (0, len(rows)) if plan == GATHER else (firsts[span], stops[span])
+            for number in range(start, stop):
+                row = rows[number] if plan == GATHER else number
+                total = np.int32(0)
+                for place in range(width):
+                    total += np.int32(codes[row, place]) * np.int32(query[place])
+                score = np.float32(np.int32(total)) * scales[row]
+                if score >= bound and not (plan == SCAN_FOR_ROWS and not _among(rows, row)) and not _among(away, row):
+                    places[found], scores[found] = row, score
+                    found += 1
+                    if score > best[0]:
+                        _put(best, score)
+                        bound = best[0] - margin
+        return _left(places, scores, found, bound)
+
+    return search
