@@ -38,13 +38,13 @@ class RellaSettings(Settings):
     """Events of a history that are read, in every form."""
     least: int = Field(default=20, ge=1)
     """Events before a row, or it is left out: with K or fewer all forms are the same."""
-    pairs: int = Field(default=160, ge=2)
+    pairs: int = Field(default=120, ge=2)
     """Test rows that the LLM is asked about, a random sample."""
     tune: int = Field(default=64, ge=2)
     """Training rows that the LLM is tuned on, a random sample; `both` shows each in two forms."""
     tunings: str = "recent,retrieved,random,both"
     """What the LLM is tuned on, one adapter each."""
-    looked: int = Field(default=32, ge=2)
+    looked: int = Field(default=48, ge=2)
     """Validation rows by whose AUC the step of a tuning is chosen."""
     minutes: float = Field(default=20.0, ge=0)
     """Most time to tune the local model, all tunings together, what looks measure left out; 0: no tuning."""
