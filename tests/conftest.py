@@ -6,12 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers that run beside each other have a core each: threads of two models on the same cores wait and spin."""
+    """Workers that run beside each other have a core each: threads of two models on the same cores wait and spin.
+
+    Examples of a property have no time limit: on a busy machine that says nothing of the code.
+    """
+    settings.register_profile("palate", deadline=None)
+    settings.load_profile("palate")
     worker = getattr(config, "workerinput", {}).get("workerid", "")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
