@@ -25,7 +25,7 @@ class FilmEngine:
     asked: ClassVar[list[Request]] = []  # of all instances: a command opens its own
     drifted = False  # says the opposite
 
-    def __init__(self, path: object = None) -> None:
+    def __init__(self, path: object = None, decoding: object = None) -> None:
         pass
 
     def close(self) -> None:

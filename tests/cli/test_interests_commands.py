@@ -107,7 +107,7 @@ class TitleEngine:
 
     name, model = "fake", "titles-1"
 
-    def __init__(self, path=None):
+    def __init__(self, path=None, decoding=None):
         self.said = 0
 
     def close(self):
