@@ -139,7 +139,6 @@ def test_drafts_from_its_own_text_are_counted():
     text = "Repeat: the cat sat on the mat, the cat sat on the mat, the cat sat on the mat."
     answer = ask(engine, Request((Message("user", text),), max_tokens=30))
     engine.close()
-    mode, drafted, accepted, passes = answer.drafts
-    assert mode == "strict"
-    assert 0 < accepted <= drafted
-    assert passes == answer.tokens_out - accepted
+    assert answer.drafts.mode == "strict"
+    assert 0 < answer.drafts.accepted <= answer.drafts.drafted
+    assert answer.drafts.passes == answer.tokens_out - answer.drafts.accepted

@@ -71,7 +71,12 @@ def most_similar(dataset: Dataset, samples: Samples, vectors: FloatArray, k: int
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, norms, out=np.zeros_like(vectors, dtype=np.float32), where=norms > 0)
     packed = dataset.histories
-    return _best(samples, k, lambda rows, past: unit[samples.items[rows]] @ unit[packed.items[past]].T)
+
+    def cosines(rows: Places, past: slice) -> FloatArray:
+        """Rounded, or what is equal would be ordered by how many rows are computed together."""
+        return np.round(unit[samples.items[rows]] @ unit[packed.items[past]].T, 6)
+
+    return _best(samples, k, cosines)
 
 
 def half_similar(dataset: Dataset, samples: Samples, vectors: FloatArray, k: int) -> Chosen:

@@ -22,7 +22,9 @@ class DecodingConfig(RuleConfig):
     pool: Literal["none", "global", "grouped"] = Field(
         default="global", description="earlier answers that drafts come from; none: the request's own text alone"
     )
-    most_tokens: int = Field(default=50_000_000, ge=1000, description="held by all pools together, at 16 to 20 bytes each")
+    most_tokens: int = Field(
+        default=50_000_000, ge=1000, description="held by all pools together, at 16 to 20 bytes each"
+    )
     drafts: DraftConfig = DraftConfig()
 
 
