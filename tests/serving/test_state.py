@@ -131,10 +131,10 @@ def test_impressions_go_when_they_have_landed(state: State) -> None:
 
 def test_a_vector_runs_out_and_belongs_to_its_tag(state: State) -> None:
     vector = np.array([0.5, -1.0], dtype=np.float32)
-    state.keep_vector("u", "one", vector, 60)
+    state.keep_vectors([("u", "one", vector), ("v", "one", vector)], 60)
     assert np.array_equal(state.vector("u", "one"), vector)
     assert state.vector("u", "two") is None
-    state.keep_vector("u", "two", vector, 0.02)
+    state.keep_vectors([("u", "two", vector)], 0.02)
     time.sleep(0.05)
     assert state.vector("u", "two") is None and state.vector("u", "one") is None
 

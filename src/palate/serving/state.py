@@ -119,7 +119,8 @@ class State(Protocol):
     def vector(self, user_id: str, tag: str) -> FloatArray | None:
         """The vector kept under the same tag, if it has not run out."""
 
-    def keep_vector(self, user_id: str, tag: str, vector: FloatArray, seconds: float) -> None: ...
+    def keep_vectors(self, vectors: Sequence[tuple[str, str, FloatArray]], seconds: float) -> None:
+        """Of users under tags, each in place of what the user had, for so long."""
 
     def put_items(self, items: Sequence[KeptItem]) -> None:
         """Keep items, each in place of what was put under its id before, and queue them for the language model."""

@@ -120,13 +120,14 @@ class RedisState:
             kept = self._db.hget(f"{P}vector:{user_id}", tag)
         return None if kept is None else np.frombuffer(kept, dtype=np.float32)
 
-    def keep_vector(self, user_id: str, tag: str, vector: FloatArray, seconds: float) -> None:
-        key = f"{P}vector:{user_id}"
+    def keep_vectors(self, vectors: Sequence[tuple[str, str, FloatArray]], seconds: float) -> None:
         with self._asking():
             pipe = self._db.pipeline()
-            pipe.delete(key).hset(key, tag, vector.astype(np.float32).tobytes()).pexpire(
-                key, max(1, int(1000 * seconds))
-            )
+            for user_id, tag, vector in vectors:
+                key = f"{P}vector:{user_id}"
+                pipe.delete(key)
+                pipe.hset(key, tag, vector.astype(np.float32).tobytes())
+                pipe.pexpire(key, max(1, int(1000 * seconds)))
             pipe.execute()
 
     def put_items(self, items: Sequence[KeptItem]) -> None:

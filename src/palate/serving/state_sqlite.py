@@ -114,9 +114,10 @@ class SqliteState:
         )
         return np.frombuffer(rows[0][0], dtype=np.float32) if rows else None
 
-    def keep_vector(self, user_id: str, tag: str, vector: FloatArray, seconds: float) -> None:
-        row = (user_id, tag, vector.astype(np.float32).tobytes(), time.time() + seconds)
-        self._write(lambda db: db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", row))
+    def keep_vectors(self, vectors: Sequence[tuple[str, str, FloatArray]], seconds: float) -> None:
+        expires = time.time() + seconds
+        rows = [(user_id, tag, vector.astype(np.float32).tobytes(), expires) for user_id, tag, vector in vectors]
+        self._write(lambda db: db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", rows))
 
     def put_items(self, items: Sequence[KeptItem]) -> None:
         def put(db: sqlite3.Connection) -> None:
