@@ -113,7 +113,7 @@ def parse_restrict(text: str | None, snapshot: Snapshot) -> Restrict | None:
     if text is None or not text.strip():
         return None
     expression = parse_expression(text)
-    snapshot.index.restricts.check(expression, ("seen",))
+    snapshot.index.main.restricts.check(expression, ("seen",))
     return Restrict(where=expression)
 
 
@@ -269,4 +269,4 @@ def _warm(snapshot: Snapshot) -> None:
     describe.similar(snapshot, 0, 1)
     describe.item(snapshot, snapshot.item_nums[snapshot.item_ids[0]])
     # Seconds where it was never done on this machine; until it is, answers are the same and slower.
-    Thread(target=snapshot.index.compile, name="compile", daemon=True).start()
+    Thread(target=snapshot.index.main.compile, name="compile", daemon=True).start()

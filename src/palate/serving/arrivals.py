@@ -18,6 +18,7 @@ from palate.serving.state import KeptItem
 from palate.serving.text_map import placed
 
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
 Word = Annotated[str, Field(max_length=200)]
 
 
@@ -31,7 +32,7 @@ class Arrival(BaseModel):
     text: str = Field(default="", max_length=20_000)
     categories: list[Word] = Field(default=[], max_length=100)
     year: int | None = Field(default=None, ge=-9999, le=9999)
-    vector: list[float] | None = Field(
+    vector: list[Coordinate] | None = Field(
         default=None, max_length=4096, description="where the snapshot's item vectors would have it, if that is known"
     )
 
@@ -62,8 +63,6 @@ def place(snapshot: Snapshot, items: Sequence[Arrival], encoder: Encoder) -> lis
         vectors[told], probabilities = _by_text(snapshot, [items[row] for row in told], encoder)
         for row, values in zip(told, probabilities.tolist(), strict=True):
             labels[row] = dict(zip(snapshot.attribute_names, values, strict=True))
-    if not np.isfinite(vectors).all():
-        raise InputError("The vector is not finite", where="vector")
     leaves = snapshot.index.main.nearest_leaves(vectors).tolist()
     found = zip(items, vectors.tolist(), leaves, labels, strict=True)
     return [KeptItem(item.model_dump(), snapshot.name, vector, leaf, own) for item, vector, leaf, own in found]

@@ -23,8 +23,8 @@ from palate.errors import InputError, StorageError
 from palate.interests.tree import InterestTree, save_tree
 from palate.knowledge.tables import SCHEMA, Knowledge
 from palate.serving.columns import make_columns, save_columns
-from palate.serving.text_map import fit_text_map
 from palate.serving.scores import quantise
+from palate.serving.text_map import fit_text_map
 from palate.serving.versions import MANIFEST
 
 FORMAT = 2

@@ -36,7 +36,7 @@ def fit_text_map(
 
 
 def placed(text_map: FloatArray, texts: FloatArray, d: int, length: float) -> tuple[FloatArray, FloatArray]:
-    """Vectors [n, d] of the given length, since a regression draws them to the mean; probabilities [n, n_attributes]."""
+    """Vectors [n, d] of one length, since a regression draws them to the mean; probabilities [n, n_attributes]."""
     found = _with_constant(texts) @ text_map
     vectors, logits = found[:, :d], found[:, d:]
     lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
