@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,17 @@ from state_stores import RedisServer
 from tiny_snapshot import TOPICS, tiny_parts
 
 from palate.data.dataset import EVENT_SCHEMA, FloatArray
+from palate.data.query import Query
 from palate.errors import StorageError
 from palate.serving import live, state_sqlite
 from palate.serving.api import create_app
+from palate.serving.live import Live
 from palate.serving.load import Snapshot
 from palate.serving.snapshot import build_snapshot
 from palate.serving.state import State, open_state
 from palate.serving.versions import use
+
+SURROGATE = b'{"events": [{"event_id": "\\ud800", "user_id": "u", "item_id": "i"}]}'
 
 
 class WordEncoder:
@@ -122,7 +127,7 @@ def test_a_bad_event_is_refused_with_all_of_its_request(
     assert state.memory()["rows"]["events"] == 0
 
 
-@pytest.mark.parametrize("body", [b"\xff\xfe", b'{"events": [' + b"[" * 5000, b"[]", b'{"events": []}'])
+@pytest.mark.parametrize("body", [b"\xff\xfe", b'{"events": [' + b"[" * 5000, b"[]", b'{"events": []}', SURROGATE])
 def test_bodies_that_are_none_are_refused(client: TestClient, body: bytes) -> None:
     assert client.post("/v1/events", content=body, headers={"content-type": "application/json"}).status_code in (
         400,
@@ -287,3 +292,47 @@ def test_the_state_is_guarded_and_reported(folder: Path, state: State) -> None:
 def test_without_a_state_nothing_is_taken(snapshot_folder: Path) -> None:
     client = TestClient(create_app(snapshot_folder))
     assert client.post("/v1/events", json={"events": [event(1)]}).status_code == 404
+
+
+def test_items_of_another_snapshot_are_placed_anew_by_their_texts(
+    folder: Path, state: State, client: TestClient, snapshot_folder: Path
+) -> None:
+    items = [{"item_id": "a", "title": "War"}, {"item_id": "b", "vector": [1.0] * 16}]
+    client.put("/v1/items", json={"items": items})
+    elsewhere = [replace(kept, snapshot="another", vector=[1.0, 2.0], leaf=9999) for kept in state.items()[1]]
+    state.put_items(elsewhere)
+    found = Live(client.app.state.live.built, state, encoder=WordEncoder())  # type: ignore[attr-defined]
+    assert found.snapshot.item_ids[found.built.n_built :] == ["a"] and found.unplaced == ["b"]
+    report = TestClient(create_app(snapshot_folder, state=state, encoder=WordEncoder())).get("/v1/state").json()
+    assert report["new_items"] == 0 and report["unplaced_items"] == ["a", "b"]
+
+
+def test_another_process_finds_the_item(folder: Path, state: State, client: TestClient) -> None:
+    with TestClient(create_app(folder, state=state, encoder=WordEncoder())) as other:
+        client.put("/v1/items", json={"items": [{"item_id": "a", "title": "War"}]})
+        deadline = time.monotonic() + 20
+        while other.get("/v1/items/a").status_code == 404:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_history_is_encoded_once(folder: Path, state: State, client: TestClient) -> None:
+    built = client.app.state.live.built  # type: ignore[attr-defined]
+
+    class Counting:
+        calls = 0
+
+        def encode(self, queries: Sequence[Query]) -> FloatArray:
+            self.calls += 1
+            return np.ones((len(queries), 16), dtype=np.float32)
+
+    counting = Counting()
+    served = Live(replace(built, encoder=counting), state)
+    history, query = built.history("u0"), Query("u0", built.history("u0"))
+    for _ in range(3):
+        encode = served.encoding("u0", served.snapshot, served.past("u0"))
+        assert encode is not None and encode(query).tolist() == [[1.0] * 16]
+        served.write_behind()
+    assert counting.calls == 1
+    encode(replace(query, history=history[:-1]))
+    assert counting.calls == 2

@@ -15,7 +15,7 @@ import numpy as np
 
 from palate.data.dataset import FloatArray, IntArray
 from palate.data.query import Query
-from palate.errors import StorageError
+from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder, MiniLMEncoder
 from palate.serving.arrivals import Arrival, new_items, place
 from palate.serving.landing import land
@@ -63,13 +63,14 @@ class Live:
     ) -> None:
         self.built = self.snapshot = built
         self.state, self.landing, self.encoder = state, landing, encoder or MiniLMEncoder()
-        self.dropped = 0  # impressions
+        self.dropped = 0  # impressions that could not be written
+        self.unplaced: list[str] = []  # items put under another snapshot that this one has no place for
         self._items: dict[str, KeptItem] = {}
         self._version, self._looked, self._away_until = 0, 0.0, 0.0
         self._last: OrderedDict[str, list[Event]] = OrderedDict()
         self._impressions: deque[Impression] = deque()
         self._vectors: deque[tuple[str, str, FloatArray]] = deque()
-        self._growing, self._stop = threading.Lock(), threading.Event()
+        self._growing, self._remembering, self._stop = threading.Lock(), threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="behind", daemon=True)
         with suppress(StorageError):  # a state that is away now is looked for again
             self.look()
@@ -99,10 +100,11 @@ class Live:
         except StorageError:
             self._away_until = time.monotonic() + _LOOK  # who asks next does not wait for it
             return self._as_past(user_id, self._last.get(user_id, []), degraded=True)
-        self._last[user_id] = events
-        self._last.move_to_end(user_id)
-        while len(self._last) > _REMEMBERED:
-            self._last.popitem(last=False)
+        with self._remembering:
+            self._last[user_id] = events
+            self._last.move_to_end(user_id)
+            if len(self._last) > _REMEMBERED:
+                self._last.popitem(last=False)
         return self._as_past(user_id, events)
 
     def encoding(self, user_id: str, snapshot: Snapshot, past: Past) -> Callable[[Query], FloatArray] | None:
@@ -153,14 +155,22 @@ class Live:
         with self._growing:
             version, found = self.state.items(self._version)
             found = [kept for kept in found if kept.item["item_id"] not in self._built_ids]
-            elsewhere = [Arrival(**kept.item) for kept in found if kept.snapshot != self.built.name]
-            moved = (
-                {kept.item["item_id"]: kept for kept in place(self.built, elsewhere, self.encoder)} if elsewhere else {}
-            )
-            self._items |= {kept.item["item_id"]: moved.get(kept.item["item_id"], kept) for kept in found}
+            elsewhere = [Arrival(**kept.item | {"vector": None}) for kept in found if kept.snapshot != self.built.name]
+            found = [kept for kept in found if kept.snapshot == self.built.name] + self._moved(elsewhere)
+            self._items |= {kept.item["item_id"]: kept for kept in found}
             self._version = version
             if found:
                 self.snapshot = self.built.with_new(*new_items(self.built, list(self._items.values())))
+
+    def _moved(self, elsewhere: Sequence[Arrival]) -> list[KeptItem]:
+        """By their texts: a vector that came with an item was one of the other snapshot's space."""
+        try:
+            return place(self.built, elsewhere, self.encoder) if elsewhere else []
+        except InputError:
+            if len(elsewhere) > 1:
+                return [kept for each in elsewhere for kept in self._moved([each])]
+            self.unplaced.append(elsewhere[0].item_id)
+            return []
 
     def write_behind(self) -> None:
         """Write the impressions and vectors that wait."""

@@ -70,12 +70,10 @@ def live_routes(live: Live) -> APIRouter:
 
     @routes.get("/state")
     def memory() -> dict[str, Any]:
-        """Bytes and rows of the state, and impressions that could not be written."""
-        return {
-            **state.memory(),
-            "new_items": live.snapshot.items.height - live.snapshot.n_built,
-            "dropped": live.dropped,
-        }
+        """Bytes and rows of the state; items served beside the snapshot, and what could not be served or written."""
+        served = live.snapshot.items.height - live.snapshot.n_built
+        own = {"new_items": served, "unplaced_items": live.unplaced, "dropped_impressions": live.dropped}
+        return {**state.memory(), **own}
 
     return routes
 

@@ -81,8 +81,8 @@ class Snapshot:
     def vector(self, item: int) -> FloatArray:
         """Of an item_num, [d]."""
         if self.new is not None and item >= self.n_built:
-            return self.new.vectors[item - self.n_built]
-        return self.vectors[self.tree.position[item]]
+            return np.asarray(self.new.vectors[item - self.n_built])
+        return np.asarray(self.vectors[self.tree.position[item]])
 
     def probability(self, attribute: int, item: int) -> float:
         """That an item has the attribute of a row of `attributes`; NaN where nobody said."""
@@ -98,7 +98,7 @@ class Snapshot:
         else:
             leaf = int(self.tree.node_of_items(self.tree.depth)[item])
         path = [self.tree.nodes[leaf]]
-        while path[0].level > 1:
+        while path[0].level > 1 and path[0].parent is not None:
             path.insert(0, self.tree.nodes[path[0].parent])
         return path
 

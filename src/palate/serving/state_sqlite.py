@@ -173,8 +173,11 @@ class SqliteState:
     def prune(self, before: int) -> int:
         def forget(db: sqlite3.Connection) -> int:
             db.execute("DELETE FROM vectors WHERE expires <= ?", (time.time(),))
-            landed = "(SELECT landed FROM landing WHERE name = 'events')"
-            return db.execute(f"DELETE FROM events WHERE received < ? AND seq <= {landed}", (before,)).rowcount
+            landed = db.execute("SELECT landed FROM landing WHERE name = 'events'").fetchone()[0]
+            # Read in order of arrival, so that the look ends at the first young one.
+            young = db.execute("SELECT seq FROM events WHERE received >= ? ORDER BY seq LIMIT 1", (before,)).fetchone()
+            last = landed if young is None else min(landed, young[0] - 1)
+            return db.execute("DELETE FROM events WHERE seq <= ?", (last,)).rowcount
 
         return self._write(forget)
 
