@@ -10,6 +10,7 @@ import pytest
 from tiny_snapshot import tiny_parts
 
 from palate.errors import InputError
+from palate.interests.tree import InterestTree, TreeConfig, build_tree
 from palate.llm.encoders import MiniLMEncoder
 from palate.serving.snapshot import build_snapshot
 from palate.serving.text_map import fit_text_map, placed
@@ -28,12 +29,17 @@ def made(n: int, rng: np.random.Generator, noise: float = 0.05) -> tuple[np.ndar
     return texts, vectors, 1 / (1 + np.exp(-2 * found[:, D]))
 
 
+def tree_of(texts: np.ndarray) -> InterestTree:
+    return build_tree(texts, np.ones(len(texts)), TreeConfig(branching=(3, 2)))
+
+
 def test_what_was_never_seen_lies_where_its_text_says() -> None:
     texts, vectors, calm = made(500, np.random.default_rng(0))
-    text_map = fit_text_map(texts, vectors, {"calm": calm})
-    assert text_map.shape == (9, D + 1)
+    text_map = fit_text_map(texts, vectors, {"calm": calm}, tree_of(texts), np.full(500, 30))
+    assert text_map.shape == (9, D + 1 + 6)
     texts, vectors, calm = made(100, np.random.default_rng(2))
-    found, probabilities = placed(text_map, texts, D, 3.0)
+    where = placed(text_map, texts, D, tree_of(made(500, np.random.default_rng(0))[0]), 3.0)
+    found, probabilities = where.vectors, where.probabilities
     assert np.allclose(np.linalg.norm(found, axis=1), 3.0, atol=1e-4)
     cosines = (found * vectors).sum(axis=1) / 3.0 / np.linalg.norm(vectors, axis=1)
     assert cosines.min() > 0.9 and np.median(cosines) > 0.99
@@ -42,9 +48,28 @@ def test_what_was_never_seen_lies_where_its_text_says() -> None:
 
 def test_certain_labels_and_no_labels() -> None:
     texts, vectors, calm = made(50, np.random.default_rng(0))
-    sure = fit_text_map(texts, vectors, {"calm": (calm > 0.5).astype(np.float64)})
+    tree, nobody = tree_of(texts), np.zeros(50)
+    sure = fit_text_map(texts, vectors, {"calm": (calm > 0.5).astype(np.float64)}, tree, nobody)
     assert np.isfinite(sure).all()
-    assert placed(fit_text_map(texts, vectors, {}), texts, D, 1.0)[1].shape == (50, 0)
+    where = placed(fit_text_map(texts, vectors, {}, tree, nobody), texts, D, tree, 1.0)
+    assert where.probabilities.shape == (50, 0)
+    assert np.allclose(np.linalg.norm(where.vectors, axis=1), 1, atol=1e-5)  # without an event all count alike
+
+
+def test_a_leaf_is_the_one_of_the_nearest_texts() -> None:
+    texts, vectors, _ = made(400, np.random.default_rng(0))
+    tree = tree_of(texts)
+    text_map = fit_text_map(texts, vectors, {}, tree, np.ones(400))
+    where = placed(text_map, texts, D, tree, 1.0)
+    assert np.mean(where.leaves == tree.node_of_items(tree.depth)) > 0.7
+
+
+def test_vectors_nobody_shaped_do_not_count() -> None:
+    texts, vectors, _ = made(400, np.random.default_rng(0))
+    events = np.where(np.arange(400) < 200, 40, 0)
+    spoiled = np.where(events[:, None] > 0, vectors, np.float32(9))
+    maps = [fit_text_map(texts, own, {}, tree_of(texts), events)[:, :D] for own in (vectors, spoiled)]
+    assert np.array_equal(*maps)
 
 
 def test_texts_of_other_items_are_refused(tmp_path: Path) -> None:

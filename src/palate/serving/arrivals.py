@@ -9,13 +9,12 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate.data.dataset import FloatArray
 from palate.errors import InputError
 from palate.llm.encoders import Encoder
 from palate.serving.fresh import NewItems
 from palate.serving.load import Snapshot
 from palate.serving.state import KeptItem
-from palate.serving.text_map import placed
+from palate.serving.text_map import Placed, placed
 
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -58,14 +57,15 @@ def place(snapshot: Snapshot, items: Sequence[Arrival], encoder: Encoder) -> lis
                     "The vector does not fit", where="vector", got=len(item.vector), allowed=f"{d} numbers"
                 )
             vectors[row] = item.vector
+    leaves = snapshot.index.main.nearest_leaves(vectors)
     told = [row for row, item in enumerate(items) if item.vector is None]
     if told:
-        vectors[told], probabilities = _by_text(snapshot, [items[row] for row in told], encoder)
-        for row, values in zip(told, probabilities.tolist(), strict=True):
+        found = _by_text(snapshot, [items[row] for row in told], encoder)
+        vectors[told], leaves[told] = found.vectors, found.leaves
+        for row, values in zip(told, found.probabilities.tolist(), strict=True):
             labels[row] = dict(zip(snapshot.attribute_names, values, strict=True))
-    leaves = snapshot.index.main.nearest_leaves(vectors).tolist()
-    found = zip(items, vectors.tolist(), leaves, labels, strict=True)
-    return [KeptItem(item.model_dump(), snapshot.name, vector, leaf, own) for item, vector, leaf, own in found]
+    rows = zip(items, vectors.tolist(), leaves.tolist(), labels, strict=True)
+    return [KeptItem(item.model_dump(), snapshot.name, vector, leaf, own) for item, vector, leaf, own in rows]
 
 
 def new_items(snapshot: Snapshot, kept: Sequence[KeptItem]) -> tuple[NewItems, pl.DataFrame]:
@@ -83,7 +83,7 @@ def new_items(snapshot: Snapshot, kept: Sequence[KeptItem]) -> tuple[NewItems, p
     return NewItems(vectors, leaves, attributes, table), numbered.select(snapshot.items.columns)
 
 
-def _by_text(snapshot: Snapshot, items: Sequence[Arrival], encoder: Encoder) -> tuple[FloatArray, FloatArray]:
+def _by_text(snapshot: Snapshot, items: Sequence[Arrival], encoder: Encoder) -> Placed:
     name: Any = snapshot.manifest.get("text_encoder")
     if snapshot.text_map is None or name != encoder.name:
         raise InputError(
@@ -95,6 +95,7 @@ def _by_text(snapshot: Snapshot, items: Sequence[Arrival], encoder: Encoder) -> 
     blank = [item.item_id for item in items if not item.words()]
     if blank:
         raise InputError("A new item needs a title, text, categories or vector", where="items", got=blank[0])
-    lengths = np.linalg.norm(snapshot.vectors[:: max(1, snapshot.n_built // 10_000)], axis=1)
-    d = snapshot.vectors.shape[1]
-    return placed(snapshot.text_map, encoder.encode([item.words() for item in items]), d, float(lengths.mean()))
+    some = snapshot.vectors[:: max(1, snapshot.n_built // 10_000)]
+    length = float(np.linalg.norm(some, axis=1).mean())
+    texts = encoder.encode([item.words() for item in items])
+    return placed(snapshot.text_map, texts, snapshot.vectors.shape[1], snapshot.tree, length)

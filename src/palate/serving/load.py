@@ -56,7 +56,7 @@ class Snapshot:
     knowledge: pl.DataFrame  # columns of `knowledge.tables.SCHEMA` but `vector`, and `kind`
     run: dict[str, Any]
     encoder: QueryEncoder
-    text_map: FloatArray | None = None  # [text's width + 1, d + n_attributes], see `text_map.fit_text_map`
+    text_map: FloatArray | None = None  # [text's width + 1, d + n_attributes + n_leaves], see `text_map.fit_text_map`
     new: NewItems | None = None
 
     @property

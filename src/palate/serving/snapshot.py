@@ -177,7 +177,7 @@ def _write_files(folder: Path, parts: SnapshotParts) -> None:
     _knowledge_rows(parts.knowledge).write_parquet(folder / "knowledge.parquet")
     _write_text(folder / "run.json", json.dumps(dict(parts.run), ensure_ascii=False, default=str))
     if parts.text_vectors is not None:
-        text_map = fit_text_map(parts.text_vectors, parts.item_vectors, parts.attributes)
+        text_map = fit_text_map(parts.text_vectors, parts.item_vectors, parts.attributes, parts.tree, parts.popularity)
         np.save(folder / "text_map.npy", text_map)
     if parts.encoder is not None:
         shutil.copyfile(parts.encoder, folder / "encoder.onnx")
