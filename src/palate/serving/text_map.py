@@ -73,7 +73,8 @@ def _ridge(
     known: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], ridge: float
 ) -> npt.NDArray[np.float64]:
     weighted = known * weights[:, None]
-    return np.linalg.solve(known.T @ weighted + ridge * np.eye(known.shape[1]), weighted.T @ targets)
+    gram = known.T @ weighted + ridge * np.eye(known.shape[1])
+    return np.asarray(np.linalg.solve(gram, weighted.T @ targets), dtype=np.float64)
 
 
 def _leaf_scores(texts: FloatArray, tree: InterestTree) -> FloatArray:
