@@ -92,6 +92,7 @@ def start_server(
     from palate.console.pages import add_console
     from palate.serving.api import create_app
 
+    current(snapshots)  # where there is none, no state is made either
     kept = None if state == "none" else open_state(state or f"sqlite:{snapshots.parent / 'state.sqlite'}")
     app = create_app(snapshots, os.environ.get("PALATE_API_KEY"), blend, kept, snapshots.parent / "landing")
     add_console(app, app.state.snapshot)
