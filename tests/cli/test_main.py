@@ -128,6 +128,7 @@ def test_serving_without_a_snapshot_says_what_to_run(palate, project):
     code, _, err = palate("serve", "--project", project, "--port", 0)
     assert code == 2
     one_screen(err, "No snapshot is in use")
+    assert not (project / ".palate" / "state.sqlite").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(palate, tmp_path):

@@ -15,10 +15,21 @@ from palate.project.config import load_config
 from palate.serving import describe
 from palate.serving.load import load_snapshot
 from palate.serving.pipeline import BlendConfig
+from palate.serving.state import open_state
 from palate.serving.versions import current, list_snapshots, rollback, use
 
 HostOption = Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")]
 PortOption = Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)]
+
+StateOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PALATE_STATE",
+        help="Where events, histories and new items are kept: sqlite:FILE, or redis://HOST:PORT/DB for several "
+        "hosts (rediss:// with TLS), or none, to only read. Default: .palate/state.sqlite of the project.",
+        show_default=False,
+    ),
+]
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -30,17 +41,25 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="snapshot")
 
 
-def serve(project: ProjectOption = Path(), host: HostOption = "127.0.0.1", port: PortOption = 8000) -> None:
+def serve(
+    project: ProjectOption = Path(),
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    state: StateOption = None,
+) -> None:
     """Serve the current snapshot: the API at /v1 (documented at /docs) and the console at /console.
 
     What slates are mixed of, and how new interests are drawn, stands in palate.yaml under `serving`.
     PALATE_API_KEY, if set, is asked for as X-API-Key.
 
+    POST /v1/events and PUT /v1/items change what is served next; both are kept in the state, and events and
+    impressions land as Parquet in .palate/landing for the next training.
+
     Example: `palate serve --project palate-demo --port 8080`
     """
     check_port(host, port)
     blend = load_config(project).serving if (project / "palate.yaml").exists() else None
-    start_server(project / ".palate" / "snapshots", host, port, blend)
+    start_server(project / ".palate" / "snapshots", host, port, blend, state)
 
 
 def check_port(host: str, port: int) -> None:
@@ -62,8 +81,10 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
-def start_server(snapshots: Path, host: str, port: int, blend: BlendConfig | None = None) -> None:
-    """Serve until stopped."""
+def start_server(
+    snapshots: Path, host: str, port: int, blend: BlendConfig | None = None, state: str | None = None
+) -> None:
+    """Serve until stopped. What happened is kept beside the snapshots, or at the address `state`; "none": nowhere."""
     import uvicorn
     from starlette.middleware.trustedhost import TrustedHostMiddleware
     from threadpoolctl import threadpool_limits
@@ -71,7 +92,9 @@ def start_server(snapshots: Path, host: str, port: int, blend: BlendConfig | Non
     from palate.console.pages import add_console
     from palate.serving.api import create_app
 
-    app = create_app(snapshots, os.environ.get("PALATE_API_KEY"), blend)
+    current(snapshots)  # where there is none, no state is made either
+    kept = None if state == "none" else open_state(state or f"sqlite:{snapshots.parent / 'state.sqlite'}")
+    app = create_app(snapshots, os.environ.get("PALATE_API_KEY"), blend, kept, snapshots.parent / "landing")
     add_console(app, app.state.snapshot)
     if host in _LOOPBACK:
         # A page elsewhere whose name is re-bound to this machine must not read people's histories.
@@ -82,6 +105,8 @@ def start_server(snapshots: Path, host: str, port: int, blend: BlendConfig | Non
     # One request is a few small products: more BLAS threads only wake each other up.
     with threadpool_limits(1):
         uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+    if kept is not None:
+        kept.close()
 
 
 @group.command("build")

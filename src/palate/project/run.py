@@ -180,6 +180,8 @@ class Run:
             explore_level=project.config.interests.level,
             knowledge=self._knowledge(),
             encoder=models / "encoder.onnx",
+            text_vectors=np.load(self.vectors.folder / "vectors.npy"),
+            text_encoder=project.encoder.name,
             max_length=json.loads((models / "length.json").read_text()),
             models={"sequence": "sasrec", "transitions": project.engine.model, "attributes": labelled_by},
             verb=project.config.verb,

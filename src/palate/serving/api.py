@@ -1,4 +1,4 @@
-"""The HTTP API over a snapshot. Reads only: no language model, no training, no torch in the process."""
+"""The HTTP API over a snapshot and a state: no language model, no training, no torch in the process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import hashlib
 import secrets
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,12 +22,17 @@ from palate import __version__
 from palate.data.dataset import IntArray
 from palate.data.parse_expression import MAX_LENGTH, parse_expression
 from palate.data.query import Restrict
-from palate.errors import InputError
+from palate.errors import InputError, StorageError
+from palate.llm.encoders import Encoder
 from palate.serving import describe
 from palate.serving.docs_page import add_docs
+from palate.serving.live import Live, Past
+from palate.serving.live_api import live_routes
 from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.metering import Measured, Meter
 from palate.serving.pipeline import BlendConfig, recommend
+from palate.serving.reasons import Recommendation
+from palate.serving.state import Impression, State
 from palate.serving.versions import current
 
 MAX_N = 200
@@ -52,8 +58,18 @@ class HistoryRequest(BaseModel):
     explain: bool = True
 
 
-def create_app(snapshot_folder: Path, api_key: str | None = None, blend: BlendConfig | None = None) -> FastAPI:
+def create_app(
+    snapshot_folder: Path,
+    api_key: str | None = None,
+    blend: BlendConfig | None = None,
+    state: State | None = None,
+    landing: Path | None = None,
+    encoder: Encoder | None = None,
+) -> FastAPI:
     """The application over a snapshot, or over the current one of a folder of snapshots; `blend` mixes its slates.
+
+    With a `state` it takes events and new items (whose texts `encoder` reads, MiniLM by default), and lands events
+    and impressions below `landing`. Without one it only reads.
 
     Routes below `/v1` ask for `X-API-Key` where `api_key` is given; health and metrics never do. Bad input is a
     422 that names the field, an unknown item a 404, an unknown user a 200 with popular items.
@@ -64,13 +80,24 @@ def create_app(snapshot_folder: Path, api_key: str | None = None, blend: BlendCo
     """
     snapshot = load_snapshot(current(snapshot_folder))
     _warm(snapshot)
-    app = FastAPI(title="Palate", version=__version__, docs_url=None, redoc_url=None)
-    app.state.snapshot = snapshot
+    live = Live(snapshot, state, landing, encoder)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        live.start()
+        yield
+        live.close()
+
+    app = FastAPI(title="Palate", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.snapshot, app.state.live = snapshot, live
     app.state.meter = Meter()
     app.add_middleware(Measured, meter=app.state.meter)
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    app.include_router(_routes(snapshot, api_key, blend))
+    app.add_exception_handler(StorageError, _storage_error)
+    app.include_router(_routes(live, api_key, blend))
+    if state is not None:
+        app.include_router(live_routes(live), prefix="/v1", dependencies=[Depends(_guard(api_key))])
     app.include_router(_health(snapshot, app.state.meter))
     add_docs(app)
     return app
@@ -86,55 +113,63 @@ def parse_restrict(text: str | None, snapshot: Snapshot) -> Restrict | None:
     if text is None or not text.strip():
         return None
     expression = parse_expression(text)
-    snapshot.index.restricts.check(expression, ("seen",))
+    snapshot.index.main.restricts.check(expression, ("seen",))
     return Restrict(where=expression)
 
 
-def _routes(snapshot: Snapshot, api_key: str | None, blend: BlendConfig | None) -> APIRouter:
+def _routes(live: Live, api_key: str | None, blend: BlendConfig | None) -> APIRouter:
     routes = APIRouter(prefix="/v1", dependencies=[Depends(_guard(api_key))])
 
     @routes.get("/recommend/{user_id}")
     def recommend_user(
-        user_id: str, n: Count = 10, restrict: RestrictText = None, explain: bool = True, request_id: RequestId = None
+        response: Response,
+        user_id: str,
+        n: Count = 10,
+        restrict: RestrictText = None,
+        explain: bool = True,
+        request_id: RequestId = None,
     ) -> dict[str, Any]:
-        return {
-            "user_id": user_id,
-            "known_user": user_id in snapshot.user_nums,
-            **_answer(snapshot, user_id, user_id, n, restrict, explain, request_id, blend),
-        }
+        past = live.past(user_id)
+        if past.degraded:
+            response.headers["X-Palate-Degraded"] = "state"
+        known = user_id in live.built.user_nums or past.known
+        answer = _answer(live, user_id, user_id, n, restrict, explain, request_id, blend, past)
+        return {"user_id": user_id, "known_user": known, **answer}
 
     @routes.post("/recommend")
     def recommend_history(body: HistoryRequest, request_id: RequestId = None) -> dict[str, Any]:
+        snapshot = live.snapshot
         unknown = [item_id for item_id in body.history if item_id not in snapshot.item_nums]
         history = [snapshot.item_nums[item_id] for item_id in body.history if item_id in snapshot.item_nums]
         items = np.array(history, dtype=np.int32)
-        answer = _answer(
-            snapshot, items, "|".join(body.history), body.n, body.restrict, body.explain, request_id, blend
-        )
+        answer = _answer(live, items, "|".join(body.history), body.n, body.restrict, body.explain, request_id, blend)
         return {"known_user": False, "unknown_items": unknown, **answer}
 
     @routes.get("/items/{item_id}")
     def item(item_id: str) -> dict[str, Any]:
+        snapshot = live.snapshot
         return describe.item(snapshot, _item_num(snapshot, item_id))
 
     @routes.get("/items/{item_id}/similar")
     def similar(item_id: str, n: Count = 10, restrict: RestrictText = None) -> dict[str, Any]:
+        snapshot = live.snapshot
         num = _item_num(snapshot, item_id)
         return describe.similar(snapshot, num, n, parse_restrict(restrict, snapshot))
 
     @routes.get("/users/{user_id}")
     def user(user_id: str) -> dict[str, Any]:
-        if user_id not in snapshot.user_nums:
+        if user_id not in live.built.user_nums:
             raise HTTPException(404, f"unknown user: {user_id}")
-        return describe.user(snapshot, user_id)
+        return describe.user(live.built, user_id)
 
     @routes.get("/interests")
     def interests() -> dict[str, Any]:
-        return describe.interests(snapshot)
+        return describe.interests(live.built)
 
     @routes.get("/run")
     def run() -> dict[str, Any]:
-        return {"snapshot": snapshot.name, "created": snapshot.manifest["created"], "run": snapshot.run}
+        built = live.built
+        return {"snapshot": built.name, "created": built.manifest["created"], "run": built.run}
 
     return routes
 
@@ -158,7 +193,7 @@ def _health(snapshot: Snapshot, meter: Meter) -> APIRouter:
 
 
 def _answer(
-    snapshot: Snapshot,
+    live: Live,
     who: str | IntArray,
     seed_name: str,
     n: int,
@@ -166,19 +201,31 @@ def _answer(
     explain: bool,
     request_id: str | None,
     blend: BlendConfig | None,
+    past: Past | None = None,
 ) -> dict[str, Any]:
     """The same request id, person and snapshot give the same slate, but for what is explored until a refresh."""
-    request_id = request_id or uuid.uuid4().hex
+    snapshot, request_id = live.snapshot, request_id or uuid.uuid4().hex
     seed = hashlib.sha256(f"{seed_name}|{request_id}".encode()).digest()[:8]
     rng = np.random.default_rng(int.from_bytes(seed, "little"))
     now = time.time_ns() // 1000
-    slate = recommend(snapshot, who, n, parse_restrict(restrict, snapshot), explain, rng, blend, now)
+    asked, user_id = parse_restrict(restrict, snapshot), who if isinstance(who, str) else ""
+    since, rejected = (None, None) if past is None else (past.since, past.rejected)
+    encode = None if past is None else live.encoding(user_id, snapshot, past)
+    slate = recommend(snapshot, who, n, asked, explain, rng, blend, now, since, rejected, encode)
+    live.show([_shown(each, place, request_id, user_id, now, snapshot) for place, each in enumerate(slate)])
     return {
         "request_id": request_id,
         "snapshot": snapshot.name,
         "variant": VARIANT,
         "items": [describe.recommendation(each, explain) for each in slate],
     }
+
+
+def _shown(each: Recommendation, place: int, request_id: str, user_id: str, now: int, snapshot: Snapshot) -> Impression:
+    """The chance with which the item came to its place is not known."""
+    return Impression(
+        request_id, user_id, each.item_id, now, place, each.source, each.score, VARIANT, None, snapshot.name
+    )
 
 
 def _item_num(snapshot: Snapshot, item_id: str) -> int:
@@ -202,6 +249,13 @@ async def _input_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": [detail]}, status_code=422)
 
 
+async def _storage_error(request: Request, error: Exception) -> JSONResponse:
+    """Where the state lies is not told to clients."""
+    assert isinstance(error, StorageError)
+    detail = {"what": error.what, "got": str(error.got), "hint": error.hint}
+    return JSONResponse({"detail": [detail]}, status_code=503, headers={"Retry-After": "1"})
+
+
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     detail = [{"field": ".".join(map(str, e["loc"][1:])) or e["loc"][0], "what": e["msg"]} for e in error.errors()]
@@ -215,4 +269,4 @@ def _warm(snapshot: Snapshot) -> None:
     describe.similar(snapshot, 0, 1)
     describe.item(snapshot, snapshot.item_nums[snapshot.item_ids[0]])
     # Seconds where it was never done on this machine; until it is, answers are the same and slower.
-    Thread(target=snapshot.index.compile, name="compile", daemon=True).start()
+    Thread(target=snapshot.index.main.compile, name="compile", daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,21 +37,22 @@ def item_brief(snapshot: Snapshot, num: int) -> dict[str, Any]:
 
 def item(snapshot: Snapshot, num: int) -> dict[str, Any]:
     """An item with its interests, its labels and all that was said of it."""
-    tree = snapshot.tree
-    path = [tree.nodes[int(tree.node_of_items(level)[num])] for level in range(1, tree.depth + 1)]
     labels = [
         {
             "name": attribute["name"],
-            "probability": float(row[num]),
-            "fits": bool(row[num] >= attribute["threshold"]),
+            "probability": probability,
+            "fits": probability >= attribute["threshold"],
             "model": attribute["model"],
         }
-        for attribute, row in zip(snapshot.manifest["attributes"], snapshot.attributes, strict=True)
+        for row, attribute in enumerate(snapshot.manifest["attributes"])
+        if not math.isnan(probability := snapshot.probability(row, num))
     ]
     return {
         **item_brief(snapshot, num),
         "popularity": float(snapshot.popularity[num]),
-        "interests": [{"node": node.node, "level": node.level, "title": node.title} for node in path],
+        "interests": [
+            {"node": node.node, "level": node.level, "title": node.title} for node in snapshot.interests_of(num)
+        ],
         "labels": labels,
         "knowledge": _knowledge(snapshot, snapshot.item_ids[num]),
     }
@@ -59,7 +61,7 @@ def item(snapshot: Snapshot, num: int) -> dict[str, Any]:
 def similar(snapshot: Snapshot, num: int, n: int, restrict: Restrict | None = None) -> dict[str, Any]:
     """The items nearest to the item by cosine of their vectors, the item itself left out."""
     index = snapshot.likeness
-    query = snapshot.vectors[snapshot.tree.position[[num]]]
+    query = snapshot.vector(num)[None]
     query = query / max(float(np.linalg.norm(query)), float(np.finfo(np.float32).tiny))
     items, scores = index.search(query, restrict, n, np.array([num], dtype=np.int32))
     found = [(int(i), float(s)) for i, s in zip(items[0], scores[0], strict=True) if i >= 0]
@@ -123,7 +125,7 @@ def fields(snapshot: Snapshot) -> dict[str, Any]:
 def restrict(snapshot: Snapshot, text: str) -> dict[str, Any]:
     """How many items a restrict allows to someone who has seen nothing, and the most popular of them."""
     asked = Restrict(where=parse_expression(text))
-    allowed = snapshot.index.allowed(asked, {"seen": np.zeros(0, dtype=np.int32)})
+    allowed = snapshot.index.main.allowed(asked, {"seen": np.zeros(0, dtype=np.int32)})
     best = allowed[np.lexsort((allowed, -snapshot.popularity[allowed]))[:10]]
     return {
         "allowed": len(allowed),

@@ -73,10 +73,11 @@ class FreshIndex:
         k: int,
         exclude: IntArray | None = None,
         sets: Mapping[str, IntArray] | None = None,
+        probe: int = 0,
     ) -> tuple[IntArray, FloatArray]:
         """As `RestrictedIndex.search`."""
         without = self.gone if exclude is None else np.concatenate([exclude, self.gone])
-        items, scores = self.main.search(queries, restrict, k, without, sets)
+        items, scores = self.main.search(queries, restrict, k, without, sets, probe)
         if self.new is None:
             return items, scores
         more, their = self.new.search(queries, restrict, k, exclude, sets)

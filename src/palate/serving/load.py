@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +18,9 @@ from palate.data.dataset import FloatArray, Histories, IntArray
 from palate.data.query import Query
 from palate.errors import StorageError
 from palate.interests.explore import TransitionTable
-from palate.interests.tree import InterestTree, load_tree
+from palate.interests.tree import InterestTree, Node, load_tree
 from palate.serving.columns import ItemColumns, columns_from
+from palate.serving.fresh import FreshIndex, NewItems
 from palate.serving.retrieve import RestrictedIndex
 from palate.serving.scores import Quantised
 from palate.serving.snapshot import FORMAT, content_hash, file_sha256
@@ -34,7 +35,11 @@ class QueryEncoder(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An open snapshot, read-only. Rows of `items` and columns of `attributes` are by item_num."""
+    """An open snapshot, read-only. Rows of `items` and columns of `attributes` are by item_num.
+
+    `new` are items that came after it was built (`with_new`): their item_nums go on where the tree's end. They are in
+    `items` and `index`, nobody has chosen them, and the arrays of the files do not have them.
+    """
 
     path: Path
     manifest: dict[str, Any]
@@ -51,6 +56,51 @@ class Snapshot:
     knowledge: pl.DataFrame  # columns of `knowledge.tables.SCHEMA` but `vector`, and `kind`
     run: dict[str, Any]
     encoder: QueryEncoder
+    text_map: FloatArray | None = None  # [text's width + 1, d + n_attributes + n_leaves], see `text_map.fit_text_map`
+    new: NewItems | None = None
+
+    @property
+    def n_built(self) -> int:
+        """Items that were there when the snapshot was built."""
+        return len(self.tree.order)
+
+    def with_new(self, new: NewItems, items: pl.DataFrame) -> Snapshot:
+        """This snapshot as built, and all `new` items beside, with their rows of `items`. Files and caches are shared.
+
+        Raises:
+            InputError: as `FreshIndex.with_new`.
+        """
+        thresholds = {each["name"]: float(each["threshold"]) for each in self.manifest["attributes"]}
+        index = FreshIndex(self.index.main).with_new(new, thresholds)
+        rows = pl.concat([self.items[: self.n_built], items], how="diagonal_relaxed")
+        popularity = np.concatenate([self.popularity[: self.n_built], np.zeros(len(new.leaves), dtype=np.float32)])
+        grown = replace(self, items=rows, popularity=popularity, new=new)
+        grown.__dict__.update(index=index, likeness=self.likeness, by_popularity=self.by_popularity)
+        return grown
+
+    def vector(self, item: int) -> FloatArray:
+        """Of an item_num, [d]."""
+        if self.new is not None and item >= self.n_built:
+            return np.asarray(self.new.vectors[item - self.n_built])
+        return np.asarray(self.vectors[self.tree.position[item]])
+
+    def probability(self, attribute: int, item: int) -> float:
+        """That an item has the attribute of a row of `attributes`; NaN where nobody said."""
+        if self.new is not None and item >= self.n_built:
+            labels = self.new.attributes.get(self.attribute_names[attribute])
+            return float("nan") if labels is None else float(labels[item - self.n_built])
+        return float(self.attributes[attribute, item])
+
+    def interests_of(self, item: int) -> list[Node]:
+        """The nodes above an item, from the top (without the root) to its leaf."""
+        if self.new is not None and item >= self.n_built:
+            leaf = int(self.new.leaves[item - self.n_built])
+        else:
+            leaf = int(self.tree.node_of_items(self.tree.depth)[item])
+        path = [self.tree.nodes[leaf]]
+        while path[0].level > 1 and path[0].parent is not None:
+            path.insert(0, self.tree.nodes[path[0].parent])
+        return path
 
     @property
     def name(self) -> str:
@@ -71,11 +121,11 @@ class Snapshot:
     @cached_property
     def base_rates(self) -> dict[str, float]:
         """Share of the catalogue that has each attribute."""
-        return {name: having.count / len(self.popularity) for name, having in self.columns.values["attr"].items()}
+        return {name: having.count / self.n_built for name, having in self.columns.values["attr"].items()}
 
     @cached_property
-    def index(self) -> RestrictedIndex:
-        return RestrictedIndex(self.vectors, self.columns, self.quantised)
+    def index(self) -> FreshIndex:
+        return FreshIndex(RestrictedIndex(self.vectors, self.columns, self.quantised))
 
     @cached_property
     def likeness(self) -> RestrictedIndex:
@@ -174,6 +224,7 @@ def load_snapshot(path: Path) -> Snapshot:
         knowledge=_open(path / "knowledge.parquet", pl.read_parquet).fill_nan(None),  # JSON has no NaN
         run=_open(path / "run.json", lambda file: json.loads(file.read_text(encoding="utf-8"))),
         encoder=_encoder(path, manifest, vectors, tree),
+        text_map=_open(path / "text_map.npy", np.load) if "text_map.npy" in manifest["files"] else None,
     )
 
 

@@ -60,6 +60,9 @@ def recommend(
     rng: np.random.Generator | None = None,
     config: BlendConfig | None = None,
     moment: int | None = None,
+    since: IntArray | None = None,
+    rejected: IntArray | None = None,
+    encode: Callable[[Query], FloatArray] | None = None,
 ) -> list[Recommendation]:
     """The slate for a user of the snapshot or a history of item_nums (oldest first), at most `n` items.
 
@@ -69,28 +72,33 @@ def recommend(
     With a `restrict` all items obey it, and with one of interests nothing is explored. Someone unknown, or without
     a history, gets popular items spread over the interests. Reasons are empty unless `explain`. `moment`, the time
     in microseconds since the epoch, is for `explore.refresh`: a person of the snapshot explores the same until it
-    passes.
+    passes. `since` are item_nums that the person chose after `user`'s history ends, `rejected` others that are left
+    out. New items (`Snapshot.new`) are left out when seen; no model has learned to read them in a history. `encode`
+    stands in for the snapshot's encoder.
 
     Raises:
         InputError: for a restrict that names what the snapshot does not have, or n below 1.
     """
     config, rng = config or BlendConfig(), rng or np.random.default_rng(0)
     history = snapshot.history(user) if isinstance(user, str) else np.asarray(user, dtype=np.int32)
+    history = history if since is None else np.concatenate([history, since])
     if len(history) and not (0 <= int(history.min()) <= int(history.max()) < len(snapshot.popularity)):
         raise InputError("The history has an unknown item number", where="history", allowed="those of the snapshot")
     if n < 1:
         raise InputError("At least one item must be wanted", where="n", got=n, allowed="1 or more")
+    away = history if rejected is None else np.concatenate([history, rejected])
+    history = history[history < snapshot.n_built]
     sources: list[Candidates] = []
     if len(history):
         query = Query(user if isinstance(user, str) else None, history, restrict=restrict)
-        vectors = snapshot.encoder.encode([query])
-        sources.append(_sequence(snapshot, query, vectors, n, config.probe))
+        vectors = snapshot.encoder.encode([query]) if encode is None else encode(query)
+        sources.append(_sequence(snapshot, query, vectors, n, away, config.probe))
         if restrict is None or not restrict.is_about(*NODE_FIELDS):
             lasting = moment is not None and config.explore.refresh > 0 and query.user_id is not None
             drawn = rng_of(query.user_id or "", moment or 0, config.explore.refresh) if lasting else rng
-            sources += _exploration(snapshot, query, vectors, n, drawn, config)
+            sources += _exploration(snapshot, query, vectors, n, away, drawn, config)
         if restrict is None or not restrict.is_about("attr"):
-            sources += _attribute(snapshot, query, vectors, n, config)
+            sources += _attribute(snapshot, query, vectors, n, away, config)
     by_name = {f"{source.source} {number}": source for number, source in enumerate(sources)}
     alike = Counter(source.source for source in sources)
     shares = {name: getattr(config, each.source) / alike[each.source] for name, each in by_name.items()}
@@ -98,7 +106,7 @@ def recommend(
     slate = [(item, score, by_name[name]) for item, score, name in mixed]
     if len(slate) < n:
         taken = np.array([item for item, _, _ in slate], dtype=np.int32)
-        popular = _popular(snapshot, history, taken, n - len(slate), restrict)
+        popular = _popular(snapshot, away, taken, n - len(slate), restrict)
         slate += [(item, score, popular) for item, score in popular.pairs()]
     return [
         Recommendation(
@@ -117,24 +125,33 @@ def affinities(snapshot: Snapshot, history: IntArray, config: BlendConfig | None
     return affinity.affinities(snapshot.columns, history, config or BlendConfig())
 
 
-def _sequence(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, probe: int) -> Candidates:
-    return _retrieved(snapshot, "sequence", query, vectors, n, reasons.by_history(snapshot, query.history), probe)
+def _sequence(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, away: IntArray, probe: int) -> Candidates:
+    why = reasons.by_history(snapshot, query.history)
+    return _retrieved(snapshot, "sequence", query, vectors, n, away, why, probe)
 
 
 def _exploration(
-    snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, rng: np.random.Generator, config: BlendConfig
+    snapshot: Snapshot,
+    query: Query,
+    vectors: FloatArray,
+    n: int,
+    away: IntArray,
+    rng: np.random.Generator,
+    config: BlendConfig,
 ) -> list[Candidates]:
     found = explore(query, snapshot.tree, snapshot.transitions, snapshot.explore_level, rng, config.explore)
     if found.to_node is None or config.exploration == 0:
         return []
     reason = reasons.for_exploration(snapshot, found)
     pool = n if config.explore.temperature == 0 else max(n, config.explore.pool)
-    near = _retrieved(snapshot, "exploration", found.query, vectors, pool, lambda item: reason)
+    near = _retrieved(snapshot, "exploration", found.query, vectors, pool, away, lambda item: reason)
     items, scores = restricted_softmax(near.items, near.scores, 2 * n, config.explore.temperature, rng)
     return [replace(near, items=items, scores=scores)]
 
 
-def _attribute(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, config: BlendConfig) -> list[Candidates]:
+def _attribute(
+    snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, away: IntArray, config: BlendConfig
+) -> list[Candidates]:
     """Of each attribute that the person is drawn to, the nearest items that have it."""
     if config.attribute == 0:
         return []
@@ -143,7 +160,7 @@ def _attribute(snapshot: Snapshot, query: Query, vectors: FloatArray, n: int, co
     for name in affinity.triggered(found, config):
         narrowed = replace(query, restrict=replace(query.restrict or Restrict(), attributes=(name,)))
         why = partial(reasons.for_attribute, snapshot, attribute=name, share=found[name].share, base=found[name].base)
-        result.append(_retrieved(snapshot, "attribute", narrowed, vectors, n, why))
+        result.append(_retrieved(snapshot, "attribute", narrowed, vectors, n, away, why))
     return result
 
 
@@ -153,11 +170,12 @@ def _retrieved(
     query: Query,
     vectors: FloatArray,
     n: int,
+    away: IntArray,
     why: Callable[[int], Reason],
     probe: int = 0,
 ) -> Candidates:
     """Twice as many as wanted: the same item may come from several sources."""
-    exclude, sets = _seen(query.restrict, query.history)
+    exclude, sets = _seen(query.restrict, away)
     items, scores = snapshot.index.search(vectors, query.restrict, 2 * n, exclude, sets, probe)
     found = items[0] >= 0
     return Candidates(source, items[0][found], scores[0][found], why)
@@ -174,7 +192,7 @@ def _popular(snapshot: Snapshot, history: IntArray, taken: IntArray, n: int, res
     exclude, sets = _seen(restrict, history)
     if restrict is not None:
         allowed[:] = False
-        allowed[snapshot.index.allowed(restrict, sets)] = True
+        allowed[snapshot.index.main.allowed(restrict, sets)] = True
     if exclude is not None:
         allowed[exclude] = False
     allowed[taken] = False

@@ -44,7 +44,7 @@ def by_history(snapshot: Snapshot, history: IntArray, n: int = 2) -> Callable[[i
     vectors = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
     def reason(item: int) -> Reason:
-        near = vectors @ snapshot.vectors[position[item]]
+        near = vectors @ snapshot.vector(item)
         return Reason(_because(snapshot, past[np.lexsort((past, -near))[:n]].tolist()))
 
     return reason
@@ -80,7 +80,7 @@ def for_attribute(snapshot: Snapshot, item: int, attribute: str, share: float, b
     label = {
         "kind": "label",
         "name": attribute,
-        "value": float(snapshot.attributes[row, item]),
+        "value": snapshot.probability(row, item),
         "model": snapshot.manifest["attributes"][row]["model"],
     }
     said = f"{label['model'] or 'the labels'}: {label['value']:.0%}"

@@ -134,6 +134,13 @@ class RestrictedIndex:
             positions = positions[~np.isin(positions, away, assume_unique=True)]
         return self.tree.order[positions] + np.int32(self.first)
 
+    def nearest_leaves(self, vectors: FloatArray) -> IntArray:
+        """For each vector the leaf, as a node, whose items' mean vector has the greatest cosine with it."""
+        lengths = np.linalg.norm(self._centres, axis=1, keepdims=True)
+        near = vectors @ (self._centres / np.where(lengths > 0, lengths, 1)).T
+        nodes: IntArray = np.array([node.node for node in self._leaves], dtype=np.int32)[near.argmax(axis=1)]
+        return nodes
+
     def _check(self, queries: FloatArray, k: int) -> None:
         if queries.ndim != 2 or queries.shape[1] != self.width or not np.isfinite(queries).all():
             raise InputError(

@@ -24,6 +24,7 @@ from palate.interests.tree import InterestTree, save_tree
 from palate.knowledge.tables import SCHEMA, Knowledge
 from palate.serving.columns import make_columns, save_columns
 from palate.serving.scores import quantise
+from palate.serving.text_map import fit_text_map
 from palate.serving.versions import MANIFEST
 
 FORMAT = 2
@@ -65,6 +66,8 @@ class SnapshotParts:
     knowledge: Knowledge = field(default_factory=Knowledge)
     encoder: Path | None = None
     max_length: int = 50
+    text_vectors: FloatArray | None = None  # [n_items, any width], by item_num: what new items are placed by
+    text_encoder: str = ""  # that made them
     models: Mapping[str, str] = field(default_factory=dict)  # role to name, e.g. {"sequence": "sasrec"}
     verb: str = "chose"
     run: Mapping[str, Any] = field(default_factory=dict)
@@ -120,6 +123,7 @@ def _check(parts: SnapshotParts) -> None:
         "items": parts.items.height,
         "item_vectors": len(vectors) if vectors.ndim == 2 else -1,
         "popularity": len(parts.popularity),
+        "text_vectors": n_items if parts.text_vectors is None else len(parts.text_vectors),
         **{f"attributes[{name}]": len(values) for name, values in parts.attributes.items()},
     }
     wrong = {name: size for name, size in sizes.items() if size != n_items}
@@ -172,6 +176,9 @@ def _write_files(folder: Path, parts: SnapshotParts) -> None:
     transitions.cast(TRANSITION_SCHEMA).write_parquet(folder / "transitions.parquet")  # type: ignore[arg-type]
     _knowledge_rows(parts.knowledge).write_parquet(folder / "knowledge.parquet")
     _write_text(folder / "run.json", json.dumps(dict(parts.run), ensure_ascii=False, default=str))
+    if parts.text_vectors is not None:
+        text_map = fit_text_map(parts.text_vectors, parts.item_vectors, parts.attributes, parts.tree, parts.popularity)
+        np.save(folder / "text_map.npy", text_map)
     if parts.encoder is not None:
         shutil.copyfile(parts.encoder, folder / "encoder.onnx")
 
@@ -211,6 +218,7 @@ def _manifest(folder: Path, parts: SnapshotParts) -> dict[str, Any]:
         ],
         "explore_level": parts.explore_level,
         "max_length": parts.max_length,
+        "text_encoder": parts.text_encoder,
         "models": dict(parts.models),
         "verb": parts.verb,
         "files": {

@@ -1,0 +1,235 @@
+"""A snapshot and what happened since: histories, new items, and what is written behind the answers."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from palate.data.dataset import FloatArray, IntArray
+from palate.data.query import Query
+from palate.errors import InputError, StorageError
+from palate.llm.encoders import Encoder, MiniLMEncoder
+from palate.serving.arrivals import Arrival, new_items, place
+from palate.serving.landing import land
+from palate.serving.load import MeanOfHistory, Snapshot
+from palate.serving.state import DAY, KEEP_DAYS, Event, Impression, KeptItem, State
+
+REJECTED = ("skip", "hide", "dislike")  # seen, and not chosen
+VECTOR_SECONDS = 3600.0
+_LOOK = 1.0  # seconds between looks for items that another process put, and after a failure until the next try
+_BEHIND = 0.2  # seconds that impressions and vectors wait for being written together
+_LAND = 60.0  # seconds between part files
+_REMEMBERED = 10_000  # people whose last known events answer while the state is away
+_WAITING = 200_000  # impressions held while they cannot be written; older ones are dropped and counted
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a person did since the snapshot. `degraded`: as far as this process knows, for the state is away."""
+
+    since: IntArray
+    rejected: IntArray
+    known: bool
+    degraded: bool = False
+
+
+_NOTHING = Past(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32), known=False)
+
+
+class Live:
+    """What the API answers from. Without a state nothing is remembered and nothing but the snapshot is served.
+
+    Args:
+        built: The snapshot.
+        state: What happened since.
+        landing: Folder for part files; None: nothing is landed.
+        encoder: Of new items' texts; MiniLM by default, loaded when it is first needed.
+    """
+
+    def __init__(
+        self,
+        built: Snapshot,
+        state: State | None = None,
+        landing: Path | None = None,
+        encoder: Encoder | None = None,
+    ) -> None:
+        self.built = self.snapshot = built
+        self.state, self.landing, self.encoder = state, landing, encoder or MiniLMEncoder()
+        self.dropped = 0  # impressions that could not be written
+        self.unplaced: list[str] = []  # items put under another snapshot that this one has no place for
+        self._items: dict[str, KeptItem] = {}
+        self._version, self._looked, self._away_until = 0, 0.0, 0.0
+        self._last: OrderedDict[str, list[Event]] = OrderedDict()
+        self._impressions: deque[Impression] = deque()
+        self._vectors: deque[tuple[str, str, FloatArray]] = deque()
+        self._growing, self._remembering, self._stop = threading.Lock(), threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name="behind", daemon=True)
+        with suppress(StorageError):  # a state that is away now is looked for again
+            self.look()
+
+    def start(self) -> None:
+        """Write behind the answers, land parts and look for others' items from now on."""
+        if self.state is not None:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Write and land what waits. The state stays open: it is whoever opened it that closes it."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        with suppress(StorageError):
+            self.write_behind()
+            self.land()
+
+    def past(self, user_id: str) -> Past:
+        """The person's events since the snapshot; the last known ones where the state is away."""
+        if self.state is None:
+            return _NOTHING
+        if time.monotonic() < self._away_until:
+            return self._as_past(user_id, self._last.get(user_id, []), degraded=True)
+        try:
+            events = self.state.recent(user_id)
+        except StorageError:
+            self._away_until = time.monotonic() + _LOOK  # who asks next does not wait for it
+            return self._as_past(user_id, self._last.get(user_id, []), degraded=True)
+        with self._remembering:
+            self._last[user_id] = events
+            self._last.move_to_end(user_id)
+            if len(self._last) > _REMEMBERED:
+                self._last.popitem(last=False)
+        return self._as_past(user_id, events)
+
+    def encoding(self, user_id: str, snapshot: Snapshot, past: Past) -> Callable[[Query], FloatArray] | None:
+        """An encoder that keeps the person's vector in the state; None where that would save nothing."""
+        state = self.state
+        if state is None or past.degraded or isinstance(snapshot.encoder, MeanOfHistory):
+            return None
+
+        def encode(query: Query) -> FloatArray:
+            tag = hashlib.sha256(snapshot.name.encode() + query.history.tobytes()).hexdigest()[:16]
+            with suppress(StorageError):
+                kept = state.vector(user_id, tag)
+                if kept is not None:
+                    return kept[None]
+            vectors = snapshot.encoder.encode([query])
+            self._vectors.append((user_id, tag, vectors[0]))
+            return vectors
+
+        return encode
+
+    def show(self, impressions: Sequence[Impression]) -> None:
+        """Have them written soon; a killed process loses those of the last moment."""
+        if self.state is not None:
+            self._impressions.extend(impressions)
+
+    def put(self, arrivals: Sequence[Arrival]) -> tuple[int, list[str]]:
+        """Keep and serve new items; how many changed, and which are the snapshot's own.
+
+        Those are not touched: their vectors were learned, and their new texts come with the next snapshot.
+
+        Raises:
+            InputError: as `arrivals.place`.
+            StorageError: if they cannot be kept; then they are not served either.
+        """
+        assert self.state is not None
+        own = [each.item_id for each in arrivals if each.item_id in self._built_ids]
+        new = {each.item_id: each for each in arrivals if each.item_id not in self._built_ids}
+        changed = [each for each in new.values() if not self._is_as_it_was(each)]
+        if changed:
+            self.state.put_items(place(self.built, changed, self.encoder))
+            self.look()
+        return len(changed), own
+
+    def look(self) -> None:
+        """Serve what this or another process put since the last look."""
+        if self.state is None:
+            return
+        with self._growing:
+            version, found = self.state.items(self._version)
+            found = [kept for kept in found if kept.item["item_id"] not in self._built_ids]
+            elsewhere = [Arrival(**kept.item | {"vector": None}) for kept in found if kept.snapshot != self.built.name]
+            found = [kept for kept in found if kept.snapshot == self.built.name] + self._moved(elsewhere)
+            self._items |= {kept.item["item_id"]: kept for kept in found}
+            self._version = version
+            if found:
+                self.snapshot = self.built.with_new(*new_items(self.built, list(self._items.values())))
+
+    def _moved(self, elsewhere: Sequence[Arrival]) -> list[KeptItem]:
+        """By their texts: a vector that came with an item was one of the other snapshot's space."""
+        try:
+            return place(self.built, elsewhere, self.encoder) if elsewhere else []
+        except InputError:
+            if len(elsewhere) > 1:
+                return [kept for each in elsewhere for kept in self._moved([each])]
+            self.unplaced.append(elsewhere[0].item_id)
+            return []
+
+    def write_behind(self) -> None:
+        """Write the impressions and vectors that wait."""
+        if self.state is None:
+            return
+        while len(self._impressions) > _WAITING:
+            self._impressions.popleft()
+            self.dropped += 1
+        shown = [self._impressions.popleft() for _ in range(len(self._impressions))]
+        vectors = [self._vectors.popleft() for _ in range(len(self._vectors))]
+        try:
+            if shown:
+                self.state.add_impressions(shown)
+        except StorageError:
+            self._impressions.extendleft(reversed(shown))
+            raise
+        if vectors:
+            self.state.keep_vectors(vectors, VECTOR_SECONDS)
+
+    def land(self) -> int:
+        """Write part files, and forget what has been landed long ago."""
+        if self.state is None or self.landing is None:
+            return 0
+        written = land(self.state, self.landing)
+        self.state.prune(int((time.time() - KEEP_DAYS * DAY) * 1e6))
+        return written
+
+    @property
+    def _built_ids(self) -> dict[str, int]:
+        return self.built.item_nums
+
+    def _is_as_it_was(self, arrival: Arrival) -> bool:
+        kept = self._items.get(arrival.item_id)
+        return kept is not None and kept.item == arrival.model_dump()
+
+    def _as_past(self, user_id: str, events: Sequence[Event], degraded: bool = False) -> Past:
+        """Events that the snapshot has too, by item and time, are left out; items that nobody knows as well."""
+        snapshot, own = self.snapshot, self.built.user_nums.get(user_id)
+        told: set[tuple[int, int]] = set()
+        if own is not None and events:
+            histories = self.built.histories
+            told = set(zip(histories.of(own).tolist(), histories.times_of(own).tolist(), strict=True))
+        numbered = [(snapshot.item_nums.get(each.item_id, -1), each) for each in events]
+        fresh = [(num, each) for num, each in numbered if num >= 0 and (num, each.timestamp) not in told]
+        chosen, rejected = (
+            np.array([num for num, each in fresh if (each.event_type in REJECTED) is no], dtype=np.int32)
+            for no in (False, True)
+        )
+        return Past(chosen, rejected, known=bool(events), degraded=degraded)
+
+    def _work(self) -> None:
+        landed = time.monotonic()
+        while not self._stop.wait(_BEHIND):
+            now = time.monotonic()
+            with suppress(StorageError):  # away or full: what waits goes on waiting
+                self.write_behind()
+                if now - self._looked >= _LOOK:
+                    self._looked = now
+                    self.look()
+                if now - landed >= _LAND:
+                    landed = now
+                    self.land()
