@@ -74,7 +74,7 @@ def most_similar(dataset: Dataset, samples: Samples, vectors: FloatArray, k: int
 
     def cosines(rows: Places, past: slice) -> FloatArray:
         """Rounded, or what is equal would be ordered by how many rows are computed together."""
-        return np.round(unit[samples.items[rows]] @ unit[packed.items[past]].T, 6)
+        return np.asarray(np.round(unit[samples.items[rows]] @ unit[packed.items[past]].T, 6), dtype=np.float32)
 
     return _best(samples, k, cosines)
 
