@@ -2,7 +2,7 @@ import pytest
 
 from palate.errors import InputError
 from palate.project.config import LLMSection, load_config
-from palate.project.project import engine_of
+from palate.project.project import Project, engine_of
 
 GOOD = "data: {items: items.csv, events: events.csv}\n"
 
@@ -60,3 +60,16 @@ def test_drafts_are_for_local_models_and_what_a_way_cannot_do_is_said(tmp_path):
     for decoding in ({"mode": "relaxed"}, {"pool": "grouped"}):
         with pytest.raises(InputError, match=r"llama\.cpp writes with drafts in the mode strict only"):
             engine_of(LLMSection.model_validate({"engine": "llama", "decoding": decoding}), tmp_path)
+
+
+def test_the_dtype_is_for_the_engine_that_has_one(tmp_path):
+    with pytest.raises(InputError, match="Only the engine torch chooses its dtype"):
+        engine_of(LLMSection.model_validate({"engine": "llama", "dtype": "bfloat16"}), tmp_path)
+
+
+def test_grouped_drafts_alone_read_the_data(tmp_path):
+    (tmp_path / "palate.yaml").write_text(GOOD + "llm: {engine: torch, decoding: {pool: global}}\n")
+    assert Project(tmp_path).engine.name == "torch"
+    (tmp_path / "palate.yaml").write_text(GOOD + "llm: {engine: torch, decoding: {pool: grouped}}\n")
+    with pytest.raises(InputError):  # there are no files of items and events here
+        Project(tmp_path).engine  # noqa: B018

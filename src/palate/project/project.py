@@ -20,6 +20,7 @@ from palate.knowledge.draft_groups import groups_of
 from palate.knowledge.golden_set import GoldenSet, read_golden_set
 from palate.knowledge.media import MediaReader
 from palate.llm.budget import Budget
+from palate.llm.decoding.pools import GroupOf
 from palate.llm.decoding.vllm import serve_command
 from palate.llm.encoders import Encoder, MiniLMEncoder
 from palate.llm.engines.llama import LlamaEngine
@@ -124,10 +125,11 @@ class Project:
 
     @cached_property
     def engine(self) -> Engine:
-        made = self.make_engine()
-        if isinstance(made, TorchEngine):
-            made.group_of = groups_of(self.dataset)
-        return made
+        """The engine of this process; drafts by group need the data, which nothing else here reads."""
+        decoding = self.config.llm.decoding
+        if decoding is None or decoding.pool != "grouped":
+            return self.make_engine()
+        return engine_of(self.config.llm, self.folder.resolve(), groups_of(self.dataset))
 
     @property
     def make_engine(self) -> Callable[[], Engine]:
@@ -148,14 +150,17 @@ class Project:
         return MiniLMEncoder()
 
 
-def engine_of(section: LLMSection, folder: Path) -> Engine:
-    """The engine that a config names; paths are relative to `folder`.
+def engine_of(section: LLMSection, folder: Path, group_of: GroupOf | None = None) -> Engine:
+    """The engine that a config names; paths are relative to `folder`. `group_of`: see `TorchEngine`.
 
     Raises:
         InputError: A model, address or setting that cannot be.
     """
     if section.adapter is not None and section.engine != "torch":
         raise InputError("Only the engine torch reads an adapter.", where="palate.yaml, llm", got=section.engine)
+    if section.dtype != "float32" and section.engine != "torch":
+        hint = "llm.engine: torch; other engines take the weights as their file or server has them."
+        raise InputError("Only the engine torch chooses its dtype.", where="palate.yaml, llm.dtype", hint=hint)
     if section.decoding is not None and section.engine == "openai":
         hint = f"A server does that itself; with vLLM: {serve_command(section.model or 'MODEL', section.decoding)}"
         raise InputError("Only local models write with drafts.", where="palate.yaml, llm.decoding", hint=hint)
@@ -165,7 +170,14 @@ def engine_of(section: LLMSection, folder: Path) -> Engine:
             return LlamaEngine(model, decoding=section.decoding)
         adapter = section.adapter and folder / section.adapter
         drafts = folder / ".palate" / "drafts"
-        return TorchEngine(model, dtype=section.dtype, adapter=adapter, decoding=section.decoding, drafts=drafts)
+        return TorchEngine(
+            model,
+            dtype=section.dtype,
+            adapter=adapter,
+            decoding=section.decoding,
+            group_of=group_of,
+            drafts=drafts,
+        )
     if section.base_url is None or section.model is None:
         raise InputError("An LLM over HTTP needs base_url and model.", where="palate.yaml, section llm")
     return OpenAIEngine(

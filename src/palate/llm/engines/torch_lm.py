@@ -73,7 +73,7 @@ class TorchEngine:
         if decoding is not None and decoding.mode == "relaxed":
             self.model += f"+relaxed-{decoding.rank}-{decoding.floor:g}"
         self._device, self._batch_size, self._dtype = device, batch_size, dtype
-        self._decoding, self.group_of, self._drafts = decoding, group_of, drafts
+        self._decoding, self._group_of, self._drafts = decoding, group_of, drafts
         self._pools: Pools | None = None
         self._network: Any = None
         self._tokenizer: Any = None
@@ -115,7 +115,7 @@ class TorchEngine:
             raise InputError("This engine writes without drafts.", hint="Give it decoding=DecodingConfig().")
         if self._pools is None:
             self._load()
-            self._pools = Pools(self._decoding, tokenizer_digest(self._tokenizer), self.group_of)
+            self._pools = Pools(self._decoding, tokenizer_digest(self._tokenizer), self._group_of)
             if self._drafts is not None:
                 self._pools.load(self._drafts)
         return self._pools
