@@ -23,6 +23,7 @@ from palate.data.query import Restrict
 from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder
 from palate.serving import describe
+from palate.serving.arrivals import Id
 from palate.serving.docs_page import add_docs
 from palate.serving.live import Live, Past
 from palate.serving.live_api import live_routes
@@ -51,7 +52,7 @@ class HistoryRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    history: list[str] = Field(max_length=MAX_HISTORY, description="item ids, oldest first")
+    history: list[Id] = Field(max_length=MAX_HISTORY, description="item ids, oldest first")
     n: int = Field(default=10, ge=1, le=MAX_N)
     restrict: str | None = Field(default=None, max_length=MAX_LENGTH)
     explain: bool = True
