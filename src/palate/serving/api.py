@@ -28,9 +28,10 @@ from palate.serving.docs_page import add_docs
 from palate.serving.live import Live, Past
 from palate.serving.live_api import live_routes
 from palate.serving.load import Snapshot, load_snapshot
-from palate.serving.operations import Operations, Running
+from palate.serving.operations import Operations
 from palate.serving.pipeline import BlendConfig, recommend
 from palate.serving.reasons import Recommendation
+from palate.serving.running import Running
 from palate.serving.state import Impression, State
 from palate.serving.versions import current
 
