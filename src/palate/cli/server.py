@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 
 from palate.errors import PalateError
@@ -95,7 +95,7 @@ def run_server(served: Served, port: int, workers: int = 1, each_request: bool =
         if workers == 1:
             uvicorn.Server(config).run()
         else:
-            with _counting_together():
+            with _counting_together(), _lean_workers():
                 _run_workers(config)
 
 
@@ -122,6 +122,17 @@ def _run_workers(config: uvicorn.Config) -> None:
     workers.run()
     if any(process.exitcode == _FAILED for process in workers.processes):
         raise PalateError("A worker could not start", hint="The line above says why.")
+
+
+@contextmanager
+def _lean_workers() -> Iterator[None]:
+    """A new process begins by importing the main module of its parent: the whole command line, for a server."""
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
 
 
 @contextmanager
