@@ -120,6 +120,8 @@ class Config(Section):
     models: dict[str, dict[str, Any]] = {}
     """Model name to parameters that are fixed; what is not named is chosen on validation from a small grid."""
     controls: ControlsSection = ControlsSection()
+    ranker: dict[str, Any] | None = None
+    """Parameters of the ranker of slates (`models.ranking.pair_ranker`); null: none is trained."""
     serving: PipelineConfig = PipelineConfig()
     """What slates are made of: sources, ranker, caps, time."""
     verb: str = "chose"
