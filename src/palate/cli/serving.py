@@ -14,7 +14,7 @@ from palate.errors import InputError
 from palate.project.config import load_config
 from palate.serving import describe
 from palate.serving.load import load_snapshot
-from palate.serving.pipeline import BlendConfig
+from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.state import open_state
 from palate.serving.versions import current, list_snapshots, rollback, use
 
@@ -49,7 +49,7 @@ def serve(
 ) -> None:
     """Serve the current snapshot: the API at /v1 (documented at /docs) and the console at /console.
 
-    What slates are mixed of, and how new interests are drawn, stands in palate.yaml under `serving`.
+    What slates are made of stands in palate.yaml under `serving`.
     PALATE_API_KEY, if set, is asked for as X-API-Key.
 
     POST /v1/events and PUT /v1/items change what is served next; both are kept in the state, and events and
@@ -58,8 +58,8 @@ def serve(
     Example: `palate serve --project palate-demo --port 8080`
     """
     check_port(host, port)
-    blend = load_config(project).serving if (project / "palate.yaml").exists() else None
-    start_server(project / ".palate" / "snapshots", host, port, blend, state)
+    pipeline = load_config(project).serving if (project / "palate.yaml").exists() else None
+    start_server(project / ".palate" / "snapshots", host, port, pipeline, state)
 
 
 def check_port(host: str, port: int) -> None:
@@ -82,7 +82,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def start_server(
-    snapshots: Path, host: str, port: int, blend: BlendConfig | None = None, state: str | None = None
+    snapshots: Path, host: str, port: int, pipeline: PipelineConfig | None = None, state: str | None = None
 ) -> None:
     """Serve until stopped. What happened is kept beside the snapshots, or at the address `state`; "none": nowhere."""
     import uvicorn
@@ -94,7 +94,7 @@ def start_server(
 
     current(snapshots)  # where there is none, no state is made either
     kept = None if state == "none" else open_state(state or f"sqlite:{snapshots.parent / 'state.sqlite'}")
-    app = create_app(snapshots, os.environ.get("PALATE_API_KEY"), blend, kept, snapshots.parent / "landing")
+    app = create_app(snapshots, os.environ.get("PALATE_API_KEY"), pipeline, kept, snapshots.parent / "landing")
     add_console(app, app.state.snapshot)
     if host in _LOOPBACK:
         # A page elsewhere whose name is re-bound to this machine must not read people's histories.

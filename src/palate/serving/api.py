@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,25 +16,24 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate import __version__
-from palate.data.dataset import IntArray
-from palate.data.parse_expression import MAX_LENGTH, parse_expression
-from palate.data.query import Restrict
+from palate.data.parse_expression import MAX_LENGTH
 from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder
 from palate.serving import describe
 from palate.serving.docs_page import add_docs
-from palate.serving.live import Live, Past
+from palate.serving.live import Live
 from palate.serving.live_api import live_routes
 from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.metering import Measured, Meter
-from palate.serving.pipeline import BlendConfig, recommend
-from palate.serving.reasons import Recommendation
-from palate.serving.state import Impression, State
+from palate.serving.pipeline import recommend
+from palate.serving.pipeline_config import PipelineConfig
+from palate.serving.slates import OnSlate, Slates, parse_restrict
+from palate.serving.state import State
+from palate.serving.variants import Choose, Variants
 from palate.serving.versions import current
 
 MAX_N = 200
 MAX_HISTORY = 5000
-VARIANT = "default"
 
 Count = Annotated[int, Query(ge=1, le=MAX_N, description="items wanted")]
 RestrictText = Annotated[
@@ -45,6 +41,12 @@ RestrictText = Annotated[
     Query(max_length=MAX_LENGTH, description='as `attr:calm and not seen and year >= 1990 and category = "Drama"`'),
 ]
 RequestId = Annotated[str | None, Header(alias="X-Request-ID", max_length=200, pattern=r"^[!-~]+$")]
+VariantName = Annotated[
+    str | None,
+    Header(
+        alias="X-Palate-Variant", max_length=200, description="a variant of palate.yaml, to look at; logged as such"
+    ),
+]
 
 
 class HistoryRequest(BaseModel):
@@ -61,12 +63,17 @@ class HistoryRequest(BaseModel):
 def create_app(
     snapshot_folder: Path,
     api_key: str | None = None,
-    blend: BlendConfig | None = None,
+    pipeline: PipelineConfig | None = None,
     state: State | None = None,
     landing: Path | None = None,
     encoder: Encoder | None = None,
+    choose: Choose | None = None,
+    on_slate: OnSlate | None = None,
 ) -> FastAPI:
-    """The application over a snapshot, or over the current one of a folder of snapshots; `blend` mixes its slates.
+    """The application over a snapshot, or over the current one of a folder; `pipeline` says what slates are made of.
+
+    `choose` is an experiment's: it gives each user a label, which impressions are logged under, and a pipeline.
+    `on_slate` is told the label and the slate of every answer: sources, seconds of the stages, what was gone without.
 
     With a `state` it takes events and new items (whose texts `encoder` reads, MiniLM by default), and lands events
     and impressions below `landing`. Without one it only reads.
@@ -95,7 +102,7 @@ def create_app(
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(StorageError, _storage_error)
-    app.include_router(_routes(live, api_key, blend))
+    app.include_router(_routes(live, api_key, Slates(live, Variants(pipeline, choose), on_slate)))
     if state is not None:
         app.include_router(live_routes(live), prefix="/v1", dependencies=[Depends(_guard(api_key))])
     app.include_router(_health(snapshot, app.state.meter))
@@ -103,21 +110,7 @@ def create_app(
     return app
 
 
-def parse_restrict(text: str | None, snapshot: Snapshot) -> Restrict | None:
-    """An expression as `palate.data.parse_expression` reads it; None for nothing.
-
-    Raises:
-        InputError: naming the place in the text, for one that cannot be read, is too large, or names a field,
-            value, interest or set that the snapshot does not have.
-    """
-    if text is None or not text.strip():
-        return None
-    expression = parse_expression(text)
-    snapshot.index.main.restricts.check(expression, ("seen",))
-    return Restrict(where=expression)
-
-
-def _routes(live: Live, api_key: str | None, blend: BlendConfig | None) -> APIRouter:
+def _routes(live: Live, api_key: str | None, slates: Slates) -> APIRouter:
     routes = APIRouter(prefix="/v1", dependencies=[Depends(_guard(api_key))])
 
     @routes.get("/recommend/{user_id}")
@@ -128,21 +121,24 @@ def _routes(live: Live, api_key: str | None, blend: BlendConfig | None) -> APIRo
         restrict: RestrictText = None,
         explain: bool = True,
         request_id: RequestId = None,
+        variant: VariantName = None,
     ) -> dict[str, Any]:
         past = live.past(user_id)
         if past.degraded:
             response.headers["X-Palate-Degraded"] = "state"
         known = user_id in live.built.user_nums or past.known
-        answer = _answer(live, user_id, user_id, n, restrict, explain, request_id, blend, past)
+        answer = slates.answer(user_id, n, restrict, explain, request_id, variant, past)
         return {"user_id": user_id, "known_user": known, **answer}
 
     @routes.post("/recommend")
-    def recommend_history(body: HistoryRequest, request_id: RequestId = None) -> dict[str, Any]:
+    def recommend_history(
+        body: HistoryRequest, request_id: RequestId = None, variant: VariantName = None
+    ) -> dict[str, Any]:
         snapshot = live.snapshot
         unknown = [item_id for item_id in body.history if item_id not in snapshot.item_nums]
         history = [snapshot.item_nums[item_id] for item_id in body.history if item_id in snapshot.item_nums]
         items = np.array(history, dtype=np.int32)
-        answer = _answer(live, items, "|".join(body.history), body.n, body.restrict, body.explain, request_id, blend)
+        answer = slates.answer(items, body.n, body.restrict, body.explain, request_id, variant)
         return {"known_user": False, "unknown_items": unknown, **answer}
 
     @routes.get("/items/{item_id}")
@@ -190,42 +186,6 @@ def _health(snapshot: Snapshot, meter: Meter) -> APIRouter:
         return PlainTextResponse(meter.text(), media_type="text/plain; version=0.0.4")
 
     return routes
-
-
-def _answer(
-    live: Live,
-    who: str | IntArray,
-    seed_name: str,
-    n: int,
-    restrict: str | None,
-    explain: bool,
-    request_id: str | None,
-    blend: BlendConfig | None,
-    past: Past | None = None,
-) -> dict[str, Any]:
-    """The same request id, person and snapshot give the same slate, but for what is explored until a refresh."""
-    snapshot, request_id = live.snapshot, request_id or uuid.uuid4().hex
-    seed = hashlib.sha256(f"{seed_name}|{request_id}".encode()).digest()[:8]
-    rng = np.random.default_rng(int.from_bytes(seed, "little"))
-    now = time.time_ns() // 1000
-    asked, user_id = parse_restrict(restrict, snapshot), who if isinstance(who, str) else ""
-    since, rejected = (None, None) if past is None else (past.since, past.rejected)
-    encode = None if past is None else live.encoding(user_id, snapshot, past)
-    slate = recommend(snapshot, who, n, asked, explain, rng, blend, now, since, rejected, encode)
-    live.show([_shown(each, place, request_id, user_id, now, snapshot) for place, each in enumerate(slate)])
-    return {
-        "request_id": request_id,
-        "snapshot": snapshot.name,
-        "variant": VARIANT,
-        "items": [describe.recommendation(each, explain) for each in slate],
-    }
-
-
-def _shown(each: Recommendation, place: int, request_id: str, user_id: str, now: int, snapshot: Snapshot) -> Impression:
-    """The chance with which the item came to its place is not known."""
-    return Impression(
-        request_id, user_id, each.item_id, now, place, each.source, each.score, VARIANT, None, snapshot.name
-    )
 
 
 def _item_num(snapshot: Snapshot, item_id: str) -> int:
