@@ -201,7 +201,7 @@ def test_health_and_metrics(client: TestClient, snapshot: Snapshot) -> None:
     client.get("/v1/items/i0")
     text = client.get("/metrics").text
     assert 'palate_requests_total{route="/v1/items/{item_id}",status="200"}' in text
-    assert 'palate_request_seconds_bucket{route="/v1/items/{item_id}",le="+Inf"}' in text
+    assert 'palate_request_seconds_bucket{le="+Inf",route="/v1/items/{item_id}"}' in text
 
 
 def test_a_key_guards_v1_only(snapshot_folder: Path) -> None:

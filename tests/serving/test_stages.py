@@ -17,7 +17,7 @@ from palate.errors import InputError
 from palate.serving.api import create_app
 from palate.serving.candidates import Asked, Candidates
 from palate.serving.load import Snapshot
-from palate.serving.pipeline import Slate, recommend
+from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import BudgetConfig, PipelineConfig
 from palate.serving.sources import registry
 
@@ -140,11 +140,10 @@ def test_the_answer_names_what_was_gone_without_and_others_may_count_it(snapshot
         raise ValueError("no")
 
     source(broken)
-    told: list[tuple[str, Slate]] = []
-    pipeline = PipelineConfig(sources=SHARES)
-    app = create_app(snapshot_folder, pipeline=pipeline, on_slate=lambda label, slate: told.append((label, slate)))
-    answer = TestClient(app).get("/v1/recommend/u0").json()
-    assert answer["fallbacks"] == ["test failed"]
-    label, slate = told[-1]
-    assert (label, [str(each) for each in slate.fallbacks]) == ("default", ["test failed"])
-    assert set(slate.seconds) == {"encode", "candidates", "rank", "arrange"}
+    app = create_app(snapshot_folder, pipeline=PipelineConfig(sources=SHARES))
+    client = TestClient(app)
+    assert client.get("/v1/recommend/u0").json()["fallbacks"] == ["test failed"]
+    counted = client.get("/metrics").text
+    assert 'palate_fallbacks_total{stage="test"} 1.0' in counted
+    for stage in ("encode", "candidates", "rank", "arrange", "slate"):
+        assert f'palate_stage_seconds_count{{stage="{stage}"}} 1.0' in counted

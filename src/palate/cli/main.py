@@ -18,6 +18,7 @@ from palate.cli import (
     distill,
     golden,
     interests,
+    keys,
     knowledge,
     llm,
     media,
@@ -53,6 +54,7 @@ for group in (
     models,
     recipes,
     serving,
+    keys,
     llm,
     bench,
 ):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any
@@ -12,7 +9,8 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate import __version__
@@ -20,14 +18,15 @@ from palate.data.parse_expression import MAX_LENGTH
 from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder
 from palate.serving import describe
+from palate.serving.arrivals import Id
 from palate.serving.docs_page import add_docs
 from palate.serving.live import Live
 from palate.serving.live_api import live_routes
 from palate.serving.load import Snapshot, load_snapshot
-from palate.serving.metering import Measured, Meter
+from palate.serving.operations import Operations, Running
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import PipelineConfig
-from palate.serving.slates import OnSlate, Slates, parse_restrict
+from palate.serving.slates import Slates, parse_restrict
 from palate.serving.state import State
 from palate.serving.variants import Choose, Variants
 from palate.serving.versions import current
@@ -40,6 +39,7 @@ RestrictText = Annotated[
     str | None,
     Query(max_length=MAX_LENGTH, description='as `attr:calm and not seen and year >= 1990 and category = "Drama"`'),
 ]
+_KEY = [Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]  # said in the documentation; asked for at the doors
 RequestId = Annotated[str | None, Header(alias="X-Request-ID", max_length=200, pattern=r"^[!-~]+$")]
 VariantName = Annotated[
     str | None,
@@ -54,7 +54,7 @@ class HistoryRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    history: list[str] = Field(max_length=MAX_HISTORY, description="item ids, oldest first")
+    history: list[Id] = Field(max_length=MAX_HISTORY, description="item ids, oldest first")
     n: int = Field(default=10, ge=1, le=MAX_N)
     restrict: str | None = Field(default=None, max_length=MAX_LENGTH)
     explain: bool = True
@@ -68,50 +68,40 @@ def create_app(
     landing: Path | None = None,
     encoder: Encoder | None = None,
     choose: Choose | None = None,
-    on_slate: OnSlate | None = None,
+    operations: Operations | None = None,
 ) -> FastAPI:
     """The application over a snapshot, or over the current one of a folder; `pipeline` says what slates are made of.
 
     `choose` is an experiment's: it gives each user a label, which impressions are logged under, and a pipeline.
-    `on_slate` is told the label and the slate of every answer: sources, seconds of the stages, what was gone without.
 
     With a `state` it takes events and new items (whose texts `encoder` reads, MiniLM by default), and lands events
     and impressions below `landing`. Without one it only reads.
 
-    Routes below `/v1` ask for `X-API-Key` where `api_key` is given; health and metrics never do. Bad input is a
-    422 that names the field, an unknown item a 404, an unknown user a 200 with popular items.
+    Routes below `/v1` ask for `X-API-Key` where `api_key` (which may do all) or keys of `operations` are given; health
+    and metrics never do. Bad input is a 422 that names the field, an unknown item a 404, an unknown user a 200 with
+    popular items.
 
     Raises:
         InputError: if no snapshot is in use.
         StorageError: naming the file of the snapshot that is damaged.
     """
-    snapshot = load_snapshot(current(snapshot_folder))
-    _warm(snapshot)
-    live = Live(snapshot, state, landing, encoder)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        live.start()
-        yield
-        live.close()
-
-    app = FastAPI(title="Palate", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.snapshot, app.state.live = snapshot, live
-    app.state.meter = Meter()
-    app.add_middleware(Measured, meter=app.state.meter)
+    live = Live(_opened(current(snapshot_folder)), state, landing, encoder)
+    running = Running(live, snapshot_folder, _opened, api_key, operations or Operations())
+    app = FastAPI(title="Palate", version=__version__, docs_url=None, redoc_url=None, lifespan=running.lifespan)
+    app.state.live, app.state.running = live, running
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(StorageError, _storage_error)
-    app.include_router(_routes(live, api_key, Slates(live, Variants(pipeline, choose), on_slate)))
+    app.include_router(_routes(live, running, Slates(live, Variants(pipeline, choose), running.meter)))
     if state is not None:
-        app.include_router(live_routes(live), prefix="/v1", dependencies=[Depends(_guard(api_key))])
-    app.include_router(_health(snapshot, app.state.meter))
+        app.include_router(live_routes(live), prefix="/v1", dependencies=_KEY)
+    running.add_to(app)
     add_docs(app)
     return app
 
 
-def _routes(live: Live, api_key: str | None, slates: Slates) -> APIRouter:
-    routes = APIRouter(prefix="/v1", dependencies=[Depends(_guard(api_key))])
+def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
+    routes = APIRouter(prefix="/v1", dependencies=_KEY)
 
     @routes.get("/recommend/{user_id}")
     def recommend_user(
@@ -123,11 +113,14 @@ def _routes(live: Live, api_key: str | None, slates: Slates) -> APIRouter:
         request_id: RequestId = None,
         variant: VariantName = None,
     ) -> dict[str, Any]:
-        past = live.past(user_id)
+        snapshot = live.snapshot  # another may be served before the answer is made
+        with running.meter.stage("state"):
+            past = live.past(user_id, snapshot)
         if past.degraded:
             response.headers["X-Palate-Degraded"] = "state"
-        known = user_id in live.built.user_nums or past.known
-        answer = slates.answer(user_id, n, restrict, explain, request_id, variant, past)
+        known = user_id in snapshot.user_nums or past.known
+        answer = slates.answer(snapshot, user_id, n, restrict, explain, request_id, variant, past)
+        running.sampler.offer(snapshot, user_id, restrict)
         return {"user_id": user_id, "known_user": known, **answer}
 
     @routes.post("/recommend")
@@ -138,7 +131,7 @@ def _routes(live: Live, api_key: str | None, slates: Slates) -> APIRouter:
         unknown = [item_id for item_id in body.history if item_id not in snapshot.item_nums]
         history = [snapshot.item_nums[item_id] for item_id in body.history if item_id in snapshot.item_nums]
         items = np.array(history, dtype=np.int32)
-        answer = slates.answer(items, body.n, body.restrict, body.explain, request_id, variant)
+        answer = slates.answer(snapshot, items, body.n, body.restrict, body.explain, request_id, variant)
         return {"known_user": False, "unknown_items": unknown, **answer}
 
     @routes.get("/items/{item_id}")
@@ -154,9 +147,10 @@ def _routes(live: Live, api_key: str | None, slates: Slates) -> APIRouter:
 
     @routes.get("/users/{user_id}")
     def user(user_id: str) -> dict[str, Any]:
-        if user_id not in live.built.user_nums:
+        snapshot = live.built
+        if user_id not in snapshot.user_nums:
             raise HTTPException(404, f"unknown user: {user_id}")
-        return describe.user(live.built, user_id)
+        return describe.user(snapshot, user_id)
 
     @routes.get("/interests")
     def interests() -> dict[str, Any]:
@@ -170,37 +164,11 @@ def _routes(live: Live, api_key: str | None, slates: Slates) -> APIRouter:
     return routes
 
 
-def _health(snapshot: Snapshot, meter: Meter) -> APIRouter:
-    routes = APIRouter()
-
-    @routes.get("/health/live")
-    async def live() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @routes.get("/health/ready")
-    async def ready() -> dict[str, str]:
-        return {"status": "ok", "snapshot": snapshot.name}
-
-    @routes.get("/metrics")
-    async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(meter.text(), media_type="text/plain; version=0.0.4")
-
-    return routes
-
-
 def _item_num(snapshot: Snapshot, item_id: str) -> int:
     num = snapshot.item_nums.get(item_id)
     if num is None:
         raise HTTPException(404, f"unknown item: {item_id}")
     return num
-
-
-def _guard(api_key: str | None) -> Callable[..., None]:
-    def check(x_api_key: Annotated[str | None, Header()] = None) -> None:
-        if api_key is not None and not secrets.compare_digest((x_api_key or "").encode(), api_key.encode()):
-            raise HTTPException(401, "X-API-Key is missing or wrong")
-
-    return check
 
 
 async def _input_error(request: Request, error: Exception) -> JSONResponse:
@@ -220,6 +188,12 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     detail = [{"field": ".".join(map(str, e["loc"][1:])) or e["loc"][0], "what": e["msg"]} for e in error.errors()]
     return JSONResponse({"detail": detail}, status_code=422)
+
+
+def _opened(path: Path) -> Snapshot:
+    snapshot = load_snapshot(path)
+    _warm(snapshot)
+    return snapshot
 
 
 def _warm(snapshot: Snapshot) -> None:

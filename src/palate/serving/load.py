@@ -86,9 +86,8 @@ class Snapshot:
         rows = pl.concat([self.items[: self.n_built], items], how="diagonal_relaxed")
         popularity = np.concatenate([self.popularity[: self.n_built], np.zeros(len(new.leaves), dtype=np.float32)])
         grown = replace(self, items=rows, popularity=popularity, new=new)
-        grown.__dict__.update(
-            index=index, likeness=self.likeness, by_popularity=self.by_popularity, by_turn=self.by_turn
-        )
+        shared = ("likeness", "by_popularity", "by_turn", "user_nums")
+        grown.__dict__.update(index=index, **{name: getattr(self, name) for name in shared})
         return grown
 
     def vector(self, item: int) -> FloatArray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,10 @@ from palate.data.query import Restrict
 from palate.serving import describe
 from palate.serving.live import Live, Past
 from palate.serving.load import Snapshot
+from palate.serving.metering import Meter
 from palate.serving.pipeline import Slate, recommend
 from palate.serving.state import Impression
 from palate.serving.variants import Variants
-
-OnSlate = Callable[[str, Slate], None]
-"""Told the variant's label and each slate that is answered."""
 
 
 def parse_restrict(text: str | None, snapshot: Snapshot) -> Restrict | None:
@@ -39,13 +36,14 @@ def parse_restrict(text: str | None, snapshot: Snapshot) -> Restrict | None:
 
 
 class Slates:
-    """Slates of what is live, by the variant that each person has."""
+    """Slates of what is live, by the variant that each person has; `meter` counts stages and what was gone without."""
 
-    def __init__(self, live: Live, variants: Variants | None = None, on_slate: OnSlate | None = None) -> None:
-        self.live, self.variants, self.on_slate = live, variants or Variants(), on_slate
+    def __init__(self, live: Live, variants: Variants, meter: Meter) -> None:
+        self.live, self.variants, self.meter = live, variants, meter
 
     def answer(
         self,
+        snapshot: Snapshot,
         who: str | IntArray,
         n: int,
         restrict: str | None,
@@ -54,14 +52,14 @@ class Slates:
         variant: str | None = None,
         past: Past | None = None,
     ) -> dict[str, Any]:
-        """For a user, or for a history of item_nums.
+        """For a user, or for a history of item_nums; another snapshot may be live before the answer is made.
 
         The same request id, person, variant and snapshot give the same slate, but for what is explored until a refresh.
 
         Raises:
             InputError: for a restrict or a variant that cannot be.
         """
-        live, snapshot, request_id = self.live, self.live.snapshot, request_id or uuid.uuid4().hex
+        live, request_id = self.live, request_id or uuid.uuid4().hex
         user_id = who if isinstance(who, str) else ""
         label, config = self.variants.of(user_id or request_id, variant)
         asked_for = who.encode() if isinstance(who, str) else who.tobytes()
@@ -70,10 +68,10 @@ class Slates:
         now, asked = time.time_ns() // 1000, parse_restrict(restrict, snapshot)
         since, rejected = (None, None) if past is None else (past.since, past.rejected)
         encode = None if past is None else live.encoding(user_id, snapshot, past)
-        slate = recommend(snapshot, who, n, asked, explain, rng, config, now, since, rejected, encode)
+        with self.meter.stage("slate"):
+            slate = recommend(snapshot, who, n, asked, explain, rng, config, now, since, rejected, encode)
         live.show(_shown(slate, label, request_id, user_id, now, snapshot))
-        if self.on_slate is not None:
-            self.on_slate(label, slate)
+        self.meter.timed(slate.seconds, (each.part for each in slate.fallbacks))
         return {
             "request_id": request_id,
             "snapshot": snapshot.name,
