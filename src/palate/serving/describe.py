@@ -63,7 +63,7 @@ def similar(snapshot: Snapshot, num: int, n: int, restrict: Restrict | None = No
     index = snapshot.likeness
     query = snapshot.vector(num)[None]
     query = query / max(float(np.linalg.norm(query)), float(np.finfo(np.float32).tiny))
-    items, scores = index.search(query, restrict, n, np.array([num], dtype=np.int32))
+    items, scores = index.search(query, restrict, n, np.append(snapshot.gone, np.int32(num)))
     found = [(int(i), float(s)) for i, s in zip(items[0], scores[0], strict=True) if i >= 0]
     return {
         "item_id": snapshot.item_ids[num],

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from palate.data.whole_file import replace_file
+from palate.errors import StorageError
 from palate.serving.state import LANDED, State
 
 PART = 100_000  # rows of a part file, at most
+ITEMS = "items.parquet"
+LANDED_ITEMS: dict[str, Any] = {
+    "item_id": pl.String,
+    "title": pl.String,
+    "text": pl.String,
+    "categories": pl.List(pl.String),
+    "year": pl.Int32,
+    "deleted": pl.Boolean,
+}
+"""Columns of `items.parquet`, one row for each item that was put or deleted, in the order of their last change."""
 
 
 def land(state: State, folder: Path) -> int:
@@ -27,9 +42,46 @@ def land(state: State, folder: Path) -> int:
         while (batch := state.batch(table, PART)) is not None:
             plain = {name: pl.Int64 if name == "timestamp" else kind for name, kind in schema.items()}
             rows = pl.DataFrame(batch.rows, schema=plain).cast(schema)  # type: ignore[arg-type]
-            content = io.BytesIO()
-            rows.write_parquet(content)
-            replace_file(folder / table / f"{batch.first}_{batch.last}.parquet", content.getvalue(), "The part file")
+            # A state that begins anew counts from one again: its parts must not replace those of the one before.
+            digest = hashlib.sha256(json.dumps(batch.rows, sort_keys=True).encode()).hexdigest()[:12]
+            name = f"{batch.first}_{batch.last}_{digest}.parquet"
+            replace_file(folder / table / name, _parquet(rows), "The part file")
             state.landed(batch)
             written += len(batch.rows)
     return written
+
+
+def land_items(state: State, folder: Path) -> int:
+    """Write the items that were put or deleted to `folder/items.parquet`; returns how many rows it has.
+
+    Rows of a state before this one stay. Of several processes each reads the state while it alone may write, so that
+    an older reading never replaces a newer one.
+
+    Raises:
+        StorageError: as `land`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f".{ITEMS}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return _write_items(state, folder / ITEMS)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        hint = "Remove the file if it is damaged: it is written again from the state."
+        raise StorageError("The items could not be landed", where=str(folder / ITEMS), got=error, hint=hint) from error
+
+
+def _write_items(state: State, file: Path) -> int:
+    kept = state.items()[1]
+    said = [{**each.item, "deleted": each.gone} for each in kept]
+    rows = pl.DataFrame([[row.get(name) for name in LANDED_ITEMS] for row in said], schema=LANDED_ITEMS, orient="row")
+    before = pl.read_parquet(file) if file.exists() else rows.clear()
+    table = pl.concat([before.join(rows, on="item_id", how="anti", maintain_order="left"), rows])
+    if not table.equals(before):
+        replace_file(file, _parquet(table), "The file of items")
+    return table.height
+
+
+def _parquet(rows: pl.DataFrame) -> bytes:
+    content = io.BytesIO()
+    rows.write_parquet(content)
+    return content.getvalue()

@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,8 @@ from palate.data.dataset import FloatArray, IntArray
 from palate.data.query import Query
 from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder, MiniLMEncoder
-from palate.serving.arrivals import Arrival, new_items, place
-from palate.serving.landing import land
+from palate.serving.arrivals import Arrival, gone_item, new_items, place, told_item
+from palate.serving.landing import land, land_items
 from palate.serving.load import MeanOfHistory, Snapshot
 from palate.serving.state import DAY, KEEP_DAYS, Event, Impression, KeptItem, State
 
@@ -65,7 +65,10 @@ class Live:
         self.state, self.landing, self.encoder = state, landing, encoder or MiniLMEncoder()
         self.dropped = 0  # impressions that could not be written
         self.unplaced: list[str] = []  # items put under another snapshot that this one has no place for
-        self._items: dict[str, KeptItem] = {}
+        self._kept: dict[str, KeptItem] = {}  # all that was put or deleted
+        self._items: dict[str, KeptItem] = {}  # of these, what is served beside the snapshot
+        self._gone: set[int] = set()  # of the snapshot's items
+        self._landed_version = -1
         self._version, self._looked, self._away_until = 0, 0.0, 0.0
         self._last: OrderedDict[str, list[Event]] = OrderedDict()
         self._impressions: deque[Impression] = deque()
@@ -133,7 +136,7 @@ class Live:
     def put(self, arrivals: Sequence[Arrival]) -> tuple[int, list[str]]:
         """Keep and serve new items; how many changed, and which are the snapshot's own.
 
-        Those are not touched: their vectors were learned, and their new texts come with the next snapshot.
+        Those are kept for the next snapshot, and served as they were learned. One that was deleted is back.
 
         Raises:
             InputError: as `arrivals.place`.
@@ -141,12 +144,28 @@ class Live:
         """
         assert self.state is not None
         own = [each.item_id for each in arrivals if each.item_id in self._built_ids]
-        new = {each.item_id: each for each in arrivals if each.item_id not in self._built_ids}
-        changed = [each for each in new.values() if not self._is_as_it_was(each)]
+        latest = {each.item_id: each for each in arrivals}.values()
+        changed = [each for each in latest if not self._is_as_it_was(each)]
+        new = [each for each in changed if each.item_id not in self._built_ids]
         if changed:
-            self.state.put_items(place(self.built, changed, self.encoder))
+            told = [told_item(each) for each in changed if each.item_id in self._built_ids]
+            self.state.put_items([*told, *(place(self.built, new, self.encoder) if new else [])])
             self.look()
-        return len(changed), own
+        return len(new), own
+
+    def delete(self, item_id: str) -> bool:
+        """Never show an item again, until it is put again; whether it was served. What is not served yet will not be.
+
+        Raises:
+            StorageError: if that cannot be kept; then it is served as before.
+        """
+        assert self.state is not None
+        self.look()  # another process may have put it a moment ago
+        served, kept = item_id in self.snapshot.item_nums, self._kept.get(item_id)
+        if kept is None or not kept.gone:
+            self.state.put_items([gone_item(item_id)])
+            self.look()
+        return served
 
     def look(self) -> None:
         """Serve what this or another process put since the last look."""
@@ -154,13 +173,20 @@ class Live:
             return
         with self._growing:
             version, found = self.state.items(self._version)
-            found = [kept for kept in found if kept.item["item_id"] not in self._built_ids]
-            elsewhere = [Arrival(**kept.item | {"vector": None}) for kept in found if kept.snapshot != self.built.name]
-            found = [kept for kept in found if kept.snapshot == self.built.name] + self._moved(elsewhere)
-            self._items |= {kept.item["item_id"]: kept for kept in found}
+            self._kept |= {kept.item["item_id"]: kept for kept in found}
+            new = [kept for kept in found if not kept.gone and kept.item["item_id"] not in self._built_ids]
+            elsewhere = [Arrival(**kept.item | {"vector": None}) for kept in new if kept.snapshot != self.built.name]
+            placed = [kept for kept in new if kept.snapshot == self.built.name] + self._moved(elsewhere)
+            for kept in found:
+                self._items.pop(kept.item["item_id"], None)
+                num = self._built_ids.get(kept.item["item_id"], -1)
+                (self._gone.add if kept.gone else self._gone.discard)(num)
+            self._gone.discard(-1)
+            self._items |= {kept.item["item_id"]: kept for kept in placed}
             self._version = version
             if found:
-                self.snapshot = self.built.with_new(*new_items(self.built, list(self._items.values())))
+                items = list(self._items.values())
+                self.snapshot = self.built.with_new(*new_items(self.built, items, self._gone))
 
     def _moved(self, elsewhere: Sequence[Arrival]) -> list[KeptItem]:
         """By their texts: a vector that came with an item was one of the other snapshot's space."""
@@ -195,16 +221,20 @@ class Live:
         if self.state is None or self.landing is None:
             return 0
         written = land(self.state, self.landing)
+        if self._landed_version != self._version:
+            version = self._version
+            land_items(self.state, self.landing)
+            self._landed_version = version
         self.state.prune(int((time.time() - KEEP_DAYS * DAY) * 1e6))
         return written
 
     @property
-    def _built_ids(self) -> dict[str, int]:
+    def _built_ids(self) -> Mapping[str, int]:
         return self.built.item_nums
 
     def _is_as_it_was(self, arrival: Arrival) -> bool:
-        kept = self._items.get(arrival.item_id)
-        return kept is not None and kept.item == arrival.model_dump()
+        kept = self._kept.get(arrival.item_id)
+        return kept is not None and not kept.gone and kept.item == arrival.model_dump()
 
     def _as_past(self, user_id: str, events: Sequence[Event], degraded: bool = False) -> Past:
         """Events that the snapshot has too, by item and time, are left out; items that nobody knows as well."""
