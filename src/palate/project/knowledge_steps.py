@@ -51,7 +51,7 @@ SAMPLE = "sample.json"
 class Sample:
     """The items that the LLM reads for the project's students."""
 
-    drawn_by: dict[str, Any]
+    seed: int
     item_ids: list[str]
 
     @property
@@ -238,23 +238,30 @@ class KnowledgeSteps:
     def sample(self, recorded: Artefact | None) -> Sample:
         """Items to ask about. Three in four were judged by people, and by a recorded model: all can be compared.
 
-        Drawn once: as long as what it is drawn by is the same, later items and events change nothing.
+        Those of the sample before stay as long as they are there and the seed is the same: what came since then changes
+        nothing, or every event would have other items asked about.
         """
         project, config = self.project, self.project.config.annotate
         judged: list[str] = []
         if project.has_golden:
             among = set() if recorded is None else set(read_kind(recorded, "label")["entity"])
             judged = project.golden.worth_asking(among or set(project.dataset.item_ids), config.items * 3 // 4)
-        drawn_by = {"items": config.items, "seed": config.seed, "judged": sorted(judged)}
-        before = self.steps.latest("annotate")
-        file = None if before is None else before.folder / SAMPLE
-        if file is not None and file.is_file():
-            kept = Sample(**json.loads(file.read_text()))
-            if kept.drawn_by == drawn_by:
-                return kept
-        nums = sorted(project.dataset.item_nums[item_id] for item_id in judged)
-        drawn = sample_items(project.dataset, config.items, nums, config.seed)
-        return Sample(drawn_by, [project.dataset.item_ids[num] for num in drawn.tolist()])
+        dataset = project.dataset
+        nums = sorted(dataset.item_nums[item_id] for item_id in judged)
+        drawn = [dataset.item_ids[num] for num in sample_items(dataset, config.items, nums, config.seed).tolist()]
+        before = self._sample_before(config.seed)
+        if not before:
+            return Sample(config.seed, drawn)
+        there = [item_id for item_id in before if item_id in dataset.item_nums]
+        stays = list(dict.fromkeys([*judged, *there, *drawn]))[: config.items]
+        return Sample(config.seed, before if {*stays} == {*before} else stays)
+
+    def _sample_before(self, seed: int) -> list[str]:
+        made = self.steps.latest("annotate")
+        if made is None or not (made.folder / SAMPLE).is_file():
+            return []
+        kept = Sample(**json.loads((made.folder / SAMPLE).read_text()))
+        return kept.item_ids if kept.seed == seed else []
 
     def _golden_key(self) -> str:
         return self.project.golden.key if self.project.has_golden else ""
