@@ -24,6 +24,7 @@ from palate.cli import (
     models,
     recipes,
     refresh,
+    remote,
     route,
     serving,
     tags,
@@ -55,6 +56,7 @@ for group in (
     recipes,
     refresh,
     serving,
+    remote,
     llm,
     bench,
 ):

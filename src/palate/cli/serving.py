@@ -31,6 +31,17 @@ StateOption = Annotated[
     ),
 ]
 
+SnapshotsOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PALATE_SNAPSHOTS",
+        help="Where the snapshots are: a folder, or an fsspec address such as s3://BUCKET/FOLDER, from which the "
+        "current one is fetched into .palate/fetched, now and whenever another is chosen there. Default: "
+        ".palate/snapshots of the project.",
+        show_default=False,
+    ),
+]
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 group = typer.Typer(no_args_is_help=True, help="The immutable folders that servers answer from.")
@@ -46,6 +57,7 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     state: StateOption = None,
+    snapshots: SnapshotsOption = None,
 ) -> None:
     """Serve the current snapshot: the API at /v1 (documented at /docs) and the console at /console.
 
@@ -59,7 +71,20 @@ def serve(
     """
     check_port(host, port)
     blend = load_config(project).serving if (project / "palate.yaml").exists() else None
-    start_server(project / ".palate" / "snapshots", host, port, blend, state)
+    start_server(local_snapshots(project, snapshots), host, port, blend, state)
+
+
+def local_snapshots(project: Path, address: str | None) -> Path:
+    """The folder that is served from; that of an fsspec address follows it from now on.
+
+    Raises:
+        PalateError: Nothing can be fetched, and nothing was before.
+    """
+    if address is None or "://" not in address:
+        return project / ".palate" / "snapshots" if address is None else Path(address)
+    from palate.serving.remote import Follower, RemoteSnapshots
+
+    return Follower(RemoteSnapshots(address), project / ".palate" / "fetched").start().folder
 
 
 def check_port(host: str, port: int) -> None:
