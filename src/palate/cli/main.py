@@ -18,6 +18,7 @@ from palate.cli import (
     distill,
     golden,
     interests,
+    keys,
     knowledge,
     llm,
     media,
@@ -57,6 +58,7 @@ for group in (
     refresh,
     serving,
     remote,
+    keys,
     llm,
     bench,
 ):

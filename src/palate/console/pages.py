@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from palate import __version__
 from palate.console import views
 from palate.console.words import environment
+from palate.serving.live import Live
 from palate.serving.load import Snapshot
 
 STATIC = Path(__file__).parent / "static"
@@ -35,9 +36,9 @@ LONGEST = 500  # characters of a search
 View = dict[str, Any]
 
 
-def add_console(app: FastAPI, snapshot: Snapshot) -> None:
-    """Mount the console's pages at `/console`. They only read, and ask no language model."""
-    pages = Pages(snapshot)
+def add_console(app: FastAPI, live: Live) -> None:
+    """Mount the console's pages at `/console`, over what is served. They only read, and ask no language model."""
+    pages = Pages(live)
     routes = [
         Route("/", pages.overview),
         Route("/people", pages.people),
@@ -73,9 +74,13 @@ class Guarded:
 class Pages:
     """One method for each page; ids come in the query, so that any text can be an id."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+    def __init__(self, live: Live) -> None:
+        self.live = live
         self.templates = environment("palate.console")
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.live.built
 
     def overview(self, request: Request) -> Response:
         return self._page(request, "overview.html", "run", views.overview(self.snapshot))

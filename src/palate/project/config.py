@@ -19,7 +19,7 @@ from palate.knowledge.distil import StudentConfig
 from palate.knowledge.media import MediaConfig
 from palate.knowledge.route import RouteConfig
 from palate.llm.decoding.pools import DecodingConfig
-from palate.serving.pipeline import BlendConfig
+from palate.serving.pipeline_config import PipelineConfig
 
 _PREFIX = "PALATE__"
 
@@ -138,8 +138,10 @@ class Config(Section):
     """Model name to parameters that are fixed; what is not named is chosen on validation from a small grid."""
     controls: ControlsSection = ControlsSection()
     refresh: RefreshSection = RefreshSection()
-    serving: BlendConfig = BlendConfig()
-    """Shares of the slate, and how new interests are drawn and for how long."""
+    ranker: dict[str, Any] | None = None
+    """Parameters of the ranker of slates (`models.ranking.pair_ranker`); null: none is trained."""
+    serving: PipelineConfig = PipelineConfig()
+    """What slates are made of: sources, ranker, caps, time."""
     verb: str = "chose"
     """What people do with an item, past tense: "because you watched …"."""
 

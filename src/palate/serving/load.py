@@ -18,6 +18,7 @@ from palate.data.dataset import FloatArray, Histories, IntArray
 from palate.data.query import Query
 from palate.errors import StorageError
 from palate.interests.explore import TransitionTable
+from palate.interests.policy import in_turn
 from palate.interests.tree import InterestTree, Node, load_tree
 from palate.serving.columns import ItemColumns, columns_from
 from palate.serving.fresh import FreshIndex, NewItems
@@ -27,11 +28,20 @@ from palate.serving.scores import Quantised
 from palate.serving.snapshot import FORMAT, content_hash, file_sha256
 from palate.serving.versions import MANIFEST
 
+POPULAR = 4000  # items that are popular enough to be shown to anybody
+
 
 class QueryEncoder(Protocol):
     """Turns histories into query vectors."""
 
     def encode(self, queries: Sequence[Query]) -> FloatArray: ...
+
+
+class Ranker(Protocol):
+    """Orders candidates."""
+
+    def score(self, snapshot: Snapshot, history: IntArray, vector: FloatArray, items: IntArray) -> FloatArray:
+        """Of `items` [m] for a history (item_nums, oldest first) with its query vector [d]: higher is better."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Snapshot:
     knowledge: pl.DataFrame  # columns of `knowledge.tables.SCHEMA` but `vector`, and `kind`
     run: dict[str, Any]
     encoder: QueryEncoder
+    ranker: Ranker | None = None
     text_map: FloatArray | None = None  # [text's width + 1, d + n_attributes + n_leaves], see `text_map.fit_text_map`
     new: NewItems | None = None
 
@@ -81,13 +92,12 @@ class Snapshot:
         grown.__dict__.update(
             _base=base,
             index=FreshIndex(base.index.main).with_new(new, thresholds),
-            likeness=base.likeness,
             by_popularity=_without(base.by_popularity, new.replaces),
             item_ids=Chained(base.item_ids, ids),
             titles=Chained(base.titles, _titles(items)),
             item_nums=ItemNums(base.item_nums, nums, frozenset(new.replaces.tolist())),
-            user_nums=base.user_nums,
-            _rows_of=base._rows_of,
+            categories=Chained(base.categories, _categories(items)),
+            **{name: getattr(base, name) for name in ("likeness", "by_turn", "by_creation", "user_nums", "_rows_of")},
         )
         return grown
 
@@ -106,14 +116,16 @@ class Snapshot:
 
     def interests_of(self, item: int) -> list[Node]:
         """The nodes above an item, from the top (without the root) to its leaf."""
-        if self.new is not None and item >= self.n_built:
-            leaf = int(self.new.leaves[item - self.n_built])
-        else:
-            leaf = int(self.tree.node_of_items(self.tree.depth)[item])
-        path = [self.tree.nodes[leaf]]
+        path = [self.tree.nodes[self.leaf_of(item)]]
         while path[0].level > 1 and path[0].parent is not None:
             path.insert(0, self.tree.nodes[path[0].parent])
         return path
+
+    def leaf_of(self, item: int) -> int:
+        """The leaf, as a node."""
+        if self.new is not None and item >= self.n_built:
+            return int(self.new.leaves[item - self.n_built])
+        return int(self.tree.node_of_items(self.tree.depth)[item])
 
     @property
     def name(self) -> str:
@@ -181,6 +193,26 @@ class Snapshot:
         """item_nums, the most popular first, ties by item_num."""
         return np.lexsort((np.arange(len(self.popularity)), -self.popularity)).astype(np.int32)
 
+    @cached_property
+    def by_turn(self) -> IntArray:
+        """The most popular of each interest, then the second of each, and so on; then those that are not popular."""
+        head = self.by_popularity[:POPULAR]
+        turns = in_turn(head, self.tree.node_of_items(min(1, self.tree.depth))[head])
+        return np.concatenate([turns, self.by_popularity[POPULAR:]])
+
+    @cached_property
+    def by_creation(self) -> tuple[IntArray, npt.NDArray[np.int64]]:
+        """item_nums of known `created_at`, the newest first, and those times in microseconds since the epoch."""
+        if "created_at" not in self.items.columns:
+            return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
+        known = self.items[: self.n_built].drop_nulls("created_at").sort("created_at", descending=True)
+        return known["item_num"].to_numpy(), known["created_at"].to_physical().to_numpy().astype(np.int64)
+
+    @cached_property
+    def categories(self) -> Sequence[list[str]]:
+        """By item_num."""
+        return _categories(self.items)
+
     def history(self, user_id: str) -> IntArray:
         """item_nums of a user, oldest first, without items that are gone; empty for someone unknown."""
         num = self.user_nums.get(user_id)
@@ -201,6 +233,10 @@ class Snapshot:
 
 def _titles(items: pl.DataFrame) -> list[str]:
     return [title or item_id for title, item_id in items.select("title", "item_id").iter_rows()]
+
+
+def _categories(items: pl.DataFrame) -> list[list[str]]:
+    return [each or [] for each in items["categories"].to_list()]
 
 
 def _without(items: IntArray, gone: IntArray) -> IntArray:
@@ -257,6 +293,7 @@ def load_snapshot(path: Path) -> Snapshot:
         knowledge=_open(path / "knowledge.parquet", pl.read_parquet).fill_nan(None),  # JSON has no NaN
         run=_open(path / "run.json", lambda file: json.loads(file.read_text(encoding="utf-8"))),
         encoder=_encoder(path, manifest, vectors, tree),
+        ranker=_ranker(path),
         text_map=_open(path / "text_map.npy", np.load) if "text_map.npy" in manifest["files"] else None,
     )
 
@@ -300,6 +337,15 @@ def _encoder(path: Path, manifest: dict[str, Any], vectors: FloatArray, tree: In
 
     encoder: QueryEncoder = OnnxSequenceEncoder(file, manifest["max_length"])
     return encoder
+
+
+def _ranker(path: Path) -> Ranker | None:
+    file = path / "ranker.onnx"
+    if not file.exists():
+        return None
+    from palate.serving.rank import SnapshotRanker
+
+    return SnapshotRanker(file)
 
 
 def _mapped(file: Path) -> npt.NDArray[Any]:
