@@ -71,6 +71,15 @@ OriginOption = Annotated[
         show_default=False,
     ),
 ]
+KafkaOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PALATE_KAFKA",
+        help="Kafka servers, HOST:PORT,…: events and impressions go to the topics palate.events and "
+        "palate.impressions, too. Other settings from PALATE_KAFKA_SASL_PASSWORD and the like.",
+        show_default=False,
+    ),
+]
 OpenOption = Annotated[bool, typer.Option("--open", help="Serve and take writes without a key on any address.")]
 DrainOption = Annotated[
     float,
@@ -101,6 +110,7 @@ def serve(
     open_to_all: OpenOption = False,
     drain: DrainOption = 0.0,
     log: LogOption = True,
+    kafka: KafkaOption = None,
 ) -> None:
     """Serve the current snapshot: the API at /v1 (documented at /docs) and the console at /console.
 
@@ -120,7 +130,8 @@ def serve(
     )
     pipeline = load_config(project).serving if (project / "palate.yaml").exists() else None
     check_address(host, port, operations, state, open_to_all)
-    start_server(local_snapshots(project, snapshots), host, port, pipeline, state, operations, workers, log)
+    folder = local_snapshots(project, snapshots)
+    start_server(folder, host, port, pipeline, state, operations, workers, log, kafka)
 
 
 def check_address(
@@ -177,6 +188,7 @@ def start_server(
     operations: Operations | None = None,
     workers: int = 1,
     log: bool = True,
+    kafka: str | None = None,
 ) -> None:
     """Serve until stopped. What happened is kept beside the snapshots, or at the address `state`; "none": nowhere."""
     kept = None if state == "none" else state or f"sqlite:{snapshots.parent / 'state.sqlite'}"
@@ -185,7 +197,7 @@ def start_server(
     typer.echo(f"console  http://{host}:{port}/console", err=True)
     typer.echo(f"API      http://{host}:{port}/docs", err=True)
     typer.echo("Stop with Ctrl-C.", err=True)
-    run_server(Served(snapshots, host, pipeline, kept, operations), port, workers, log)
+    run_server(Served(snapshots, host, pipeline, kept, operations, kafka), port, workers, log)
 
 
 @group.command("build")

@@ -32,7 +32,7 @@ from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.run import Run
 from palate.project.visits import Visits
-from palate.serving.landing import land, land_items
+from palate.serving.landing import ELSEWHERE, land, land_items
 from palate.serving.state import State
 from palate.serving.versions import current, list_snapshots, prune
 
@@ -73,9 +73,11 @@ class Refresh:
 
     def land(self) -> None:
         """Have what the state holds landed, server or none; before anything is read."""
+        landing = self.project.state / "landing"
         if self.state is not None:
-            land(self.state, self.project.state / "landing")
-            land_items(self.state, self.project.state / "landing")
+            if not (landing / ELSEWHERE).exists():  # else they would never come to where the server sends them
+                land(self.state, landing)
+            land_items(self.state, landing)
 
     @cached_property
     def due(self) -> Due:

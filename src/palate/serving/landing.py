@@ -6,17 +6,19 @@ import fcntl
 import hashlib
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
 from palate.data.whole_file import replace_file
 from palate.errors import StorageError
-from palate.serving.state import LANDED, State
+from palate.serving.state import LANDED, State, Table
 
 PART = 100_000  # rows of a part file, at most
 ITEMS = "items.parquet"
+ELSEWHERE = ".sink"  # there where a server lands events into a sink, too: nobody without it may land them
 LANDED_ITEMS: dict[str, Any] = {
     "item_id": pl.String,
     "title": pl.String,
@@ -28,11 +30,22 @@ LANDED_ITEMS: dict[str, Any] = {
 """Columns of `items.parquet`, one row for each item that was put or deleted, in the order of their last change."""
 
 
-def land(state: State, folder: Path) -> int:
+class Sink(Protocol):
+    """Takes what is landed, too."""
+
+    def send(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Return when it has them all.
+
+        Raises:
+            StorageError: It has not; the same rows are sent again.
+        """
+
+
+def land(state: State, folder: Path, sink: Sink | None = None) -> int:
     """Write all rows that are not landed to `folder/events` and `folder/impressions`; returns how many.
 
     A part file is named after its rows and there whole or not at all. Killed at any moment, the next call writes the
-    same file again: no row is lost, none is in two files.
+    same file again: no row is lost, none is in two files. The `sink` gets them behind the file, each at least once.
 
     Raises:
         StorageError: for a full disk, or a state that cannot be reached; the rows stay in the state.
@@ -46,6 +59,8 @@ def land(state: State, folder: Path) -> int:
             digest = hashlib.sha256(json.dumps(batch.rows, sort_keys=True).encode()).hexdigest()[:12]
             name = f"{batch.first}_{batch.last}_{digest}.parquet"
             replace_file(folder / table / name, _parquet(rows), "The part file")
+            if sink is not None:
+                sink.send(table, batch.rows)
             state.landed(batch)
             written += len(batch.rows)
     return written

@@ -18,7 +18,7 @@ from palate.data.query import Query
 from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder, MiniLMEncoder
 from palate.serving.arrivals import Arrival, gone_item, new_items, place, told_item
-from palate.serving.landing import land, land_items
+from palate.serving.landing import Sink, land, land_items
 from palate.serving.load import MeanOfHistory, Snapshot
 from palate.serving.metering import Meter
 from palate.serving.state import DAY, KEEP_DAYS, Event, Impression, KeptItem, State
@@ -65,6 +65,7 @@ class Live:
         self.built = self.snapshot = built
         self.state, self.landing, self.encoder = state, landing, encoder or MiniLMEncoder()
         self.meter: Meter | None = None
+        self.sink: Sink | None = None  # of what is landed
         self.dropped = 0  # impressions that could not be written
         self.unplaced: list[str] = []  # items put under another snapshot that this one has no place for
         self._kept: dict[str, KeptItem] = {}  # all that was put or deleted
@@ -255,7 +256,7 @@ class Live:
         """Write part files, and forget what has been landed long ago."""
         if self.state is None or self.landing is None:
             return 0
-        written = land(self.state, self.landing)
+        written = land(self.state, self.landing, self.sink)
         if self._landed_version != self._version:
             version = self._version
             land_items(self.state, self.landing)
