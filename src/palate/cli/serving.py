@@ -32,6 +32,16 @@ StateOption = Annotated[
     ),
 ]
 
+SnapshotsOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PALATE_SNAPSHOTS",
+        help="Where the snapshots are: a folder, or an fsspec address such as s3://BUCKET/FOLDER, from which the "
+        "current one is fetched into .palate/fetched, now and whenever another is chosen there. Default: "
+        ".palate/snapshots of the project.",
+        show_default=False,
+    ),
+]
 WorkersOption = Annotated[
     int,
     typer.Option(envvar="PALATE_WORKERS", help="Processes that share the port, snapshot and counts.", min=1, max=64),
@@ -61,6 +71,15 @@ OriginOption = Annotated[
         show_default=False,
     ),
 ]
+KafkaOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PALATE_KAFKA",
+        help="Kafka servers, HOST:PORT,…: events and impressions go to the topics palate.events and "
+        "palate.impressions, too. Other settings from PALATE_KAFKA_SASL_PASSWORD and the like.",
+        show_default=False,
+    ),
+]
 OpenOption = Annotated[bool, typer.Option("--open", help="Serve and take writes without a key on any address.")]
 DrainOption = Annotated[
     float,
@@ -83,6 +102,7 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     state: StateOption = None,
+    snapshots: SnapshotsOption = None,
     workers: WorkersOption = 1,
     keys: KeysOption = None,
     rate: RateOption = None,
@@ -90,6 +110,7 @@ def serve(
     open_to_all: OpenOption = False,
     drain: DrainOption = 0.0,
     log: LogOption = True,
+    kafka: KafkaOption = None,
 ) -> None:
     """Serve the current snapshot: the API at /v1 (documented at /docs) and the console at /console.
 
@@ -109,7 +130,8 @@ def serve(
     )
     pipeline = load_config(project).serving if (project / "palate.yaml").exists() else None
     check_address(host, port, operations, state, open_to_all)
-    start_server(project / ".palate" / "snapshots", host, port, pipeline, state, operations, workers, log)
+    folder = local_snapshots(project, snapshots)
+    start_server(folder, host, port, pipeline, state, operations, workers, log, kafka)
 
 
 def check_address(
@@ -123,6 +145,19 @@ def check_address(
     keys = bool(keys_of()) if operations is None else bool(operations.keys or operations.keys_file)
     may_listen(host, keys, state != "none", open_to_all)
     check_port(host, port)
+
+
+def local_snapshots(project: Path, address: str | None) -> Path:
+    """The folder that is served from; that of an fsspec address follows it from now on.
+
+    Raises:
+        PalateError: Nothing can be fetched, and nothing was before.
+    """
+    if address is None or "://" not in address:
+        return project / ".palate" / "snapshots" if address is None else Path(address)
+    from palate.serving.remote import Follower, RemoteSnapshots
+
+    return Follower(RemoteSnapshots(address), project / ".palate" / "fetched").start().folder
 
 
 def check_port(host: str, port: int) -> None:
@@ -153,6 +188,7 @@ def start_server(
     operations: Operations | None = None,
     workers: int = 1,
     log: bool = True,
+    kafka: str | None = None,
 ) -> None:
     """Serve until stopped. What happened is kept beside the snapshots, or at the address `state`; "none": nowhere."""
     kept = None if state == "none" else state or f"sqlite:{snapshots.parent / 'state.sqlite'}"
@@ -161,7 +197,7 @@ def start_server(
     typer.echo(f"console  http://{host}:{port}/console", err=True)
     typer.echo(f"API      http://{host}:{port}/docs", err=True)
     typer.echo("Stop with Ctrl-C.", err=True)
-    run_server(Served(snapshots, host, pipeline, kept, operations), port, workers, log)
+    run_server(Served(snapshots, host, pipeline, kept, operations, kafka), port, workers, log)
 
 
 @group.command("build")

@@ -147,7 +147,7 @@ def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
 
     @routes.get("/users/{user_id}")
     def user(user_id: str) -> dict[str, Any]:
-        snapshot = live.built
+        snapshot = live.snapshot
         if user_id not in snapshot.user_nums:
             raise HTTPException(404, f"unknown user: {user_id}")
         return describe.user(snapshot, user_id)

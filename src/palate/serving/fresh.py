@@ -60,6 +60,8 @@ class FreshIndex:
         sizes = {"vectors": len(arrived.vectors), **{name: len(row) for name, row in arrived.attributes.items()}}
         if arrived.vectors.shape[1:] != (self.main.width,) or any(size != n for size in sizes.values()):
             raise InputError("New items do not fit", got=sizes, allowed=f"{n} items, vectors [n, {self.main.width}]")
+        if not n:
+            return FreshIndex(self.main, None, arrived.replaces)
         own = grown(tree, arrived.leaves)
         masks = {name: row >= thresholds.get(name, 0.5) for name, row in arrived.attributes.items()}
         columns = make_columns(own, masks, arrived.items, arrived.attributes, like=self.main.columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from palate.interests.policy import in_turn
 from palate.interests.tree import InterestTree, Node, load_tree
 from palate.serving.columns import ItemColumns, columns_from
 from palate.serving.fresh import FreshIndex, NewItems
+from palate.serving.grown import Chained, ItemNums
 from palate.serving.retrieve import RestrictedIndex
 from palate.serving.scores import Quantised
 from palate.serving.snapshot import FORMAT, content_hash, file_sha256
@@ -81,13 +82,23 @@ class Snapshot:
         Raises:
             InputError: as `FreshIndex.with_new`.
         """
-        thresholds = {each["name"]: float(each["threshold"]) for each in self.manifest["attributes"]}
-        index = FreshIndex(self.index.main).with_new(new, thresholds)
-        rows = pl.concat([self.items[: self.n_built], items], how="diagonal_relaxed")
-        popularity = np.concatenate([self.popularity[: self.n_built], np.zeros(len(new.leaves), dtype=np.float32)])
-        grown = replace(self, items=rows, popularity=popularity, new=new)
-        shared = ("likeness", "by_popularity", "by_turn", "user_nums")
-        grown.__dict__.update(index=index, **{name: getattr(self, name) for name in shared})
+        base: Snapshot = self.__dict__.get("_base", self)
+        thresholds = {each["name"]: float(each["threshold"]) for each in base.manifest["attributes"]}
+        rows = pl.concat([base.items, items], how="diagonal_relaxed")
+        popularity = np.concatenate([base.popularity, np.zeros(len(new.leaves), dtype=np.float32)])
+        grown, ids = replace(base, items=rows, popularity=popularity, new=new), items["item_id"].to_list()
+        nums = dict(zip(ids, range(base.n_built, base.n_built + len(ids)), strict=True))
+        # What is made of the whole catalogue is made once, however often something comes.
+        grown.__dict__.update(
+            _base=base,
+            index=FreshIndex(base.index.main).with_new(new, thresholds),
+            by_popularity=_without(base.by_popularity, new.replaces),
+            item_ids=Chained(base.item_ids, ids),
+            titles=Chained(base.titles, _titles(items)),
+            item_nums=ItemNums(base.item_nums, nums, frozenset(new.replaces.tolist())),
+            categories=Chained(base.categories, _categories(items)),
+            **{name: getattr(base, name) for name in ("likeness", "by_turn", "by_creation", "user_nums", "_rows_of")},
+        )
         return grown
 
     def vector(self, item: int) -> FloatArray:
@@ -129,6 +140,12 @@ class Snapshot:
         return int(self.manifest["explore_level"])
 
     @cached_property
+    def usual_length(self) -> float:
+        """Of item vectors: the mean of ten thousand."""
+        some = self.vectors[:: max(1, self.n_built // 10_000)]
+        return float(np.linalg.norm(some, axis=1).mean())
+
+    @cached_property
     def attribute_names(self) -> list[str]:
         return [attribute["name"] for attribute in self.manifest["attributes"]]
 
@@ -141,6 +158,11 @@ class Snapshot:
     def index(self) -> FreshIndex:
         return FreshIndex(RestrictedIndex(self.vectors, self.columns, self.quantised))
 
+    @property
+    def gone(self) -> IntArray:
+        """item_nums of the built ones that were deleted since."""
+        return self.index.gone
+
     @cached_property
     def likeness(self) -> RestrictedIndex:
         """The index whose scores, for a query of unit length, are cosines."""
@@ -149,16 +171,17 @@ class Snapshot:
         return RestrictedIndex(self.vectors, self.columns, self.quantised, weights.astype(np.float32))
 
     @cached_property
-    def item_ids(self) -> list[str]:
-        return self.items["item_id"].to_list()
+    def item_ids(self) -> Sequence[str]:
+        ids: list[str] = self.items["item_id"].to_list()
+        return ids
 
     @cached_property
-    def titles(self) -> list[str]:
+    def titles(self) -> Sequence[str]:
         """Titles by item_num; an item without one is called by its id."""
-        return [title or item_id for title, item_id in self.items.select("title", "item_id").iter_rows()]
+        return _titles(self.items)
 
     @cached_property
-    def item_nums(self) -> dict[str, int]:
+    def item_nums(self) -> Mapping[str, int]:
         return {item_id: num for num, item_id in enumerate(self.item_ids)}
 
     @cached_property
@@ -186,14 +209,14 @@ class Snapshot:
         return known["item_num"].to_numpy(), known["created_at"].to_physical().to_numpy().astype(np.int64)
 
     @cached_property
-    def categories(self) -> list[list[str]]:
+    def categories(self) -> Sequence[list[str]]:
         """By item_num."""
-        return [each or [] for each in self.items["categories"].to_list()]
+        return _categories(self.items)
 
     def history(self, user_id: str) -> IntArray:
-        """item_nums of a user, oldest first; empty for someone unknown."""
+        """item_nums of a user, oldest first, without items that are gone; empty for someone unknown."""
         num = self.user_nums.get(user_id)
-        return np.zeros(0, dtype=np.int32) if num is None else self.histories.of(num)
+        return np.zeros(0, dtype=np.int32) if num is None else _without(self.histories.of(num), self.gone)
 
     def known(self, entity: str) -> list[dict[str, Any]]:
         """All knowledge rows about an item, user or node, in the order they were kept."""
@@ -206,6 +229,18 @@ class Snapshot:
         for number, entity in enumerate(self.knowledge["entity"].to_list()):
             rows[entity].append(number)
         return dict(rows)
+
+
+def _titles(items: pl.DataFrame) -> list[str]:
+    return [title or item_id for title, item_id in items.select("title", "item_id").iter_rows()]
+
+
+def _categories(items: pl.DataFrame) -> list[list[str]]:
+    return [each or [] for each in items["categories"].to_list()]
+
+
+def _without(items: IntArray, gone: IntArray) -> IntArray:
+    return items[~np.isin(items, gone)] if len(gone) else items
 
 
 class MeanOfHistory:
@@ -229,7 +264,7 @@ def load_snapshot(path: Path) -> Snapshot:
     Raises:
         StorageError: naming the file that is missing, changed or unreadable.
     """
-    manifest = _read_manifest(path / MANIFEST)
+    manifest = read_manifest(path / MANIFEST)
     verify_files(path, manifest)
     tree = load_tree(path / "tree.json")
     vectors = _open(path / "vectors.npy", _mapped)
@@ -279,7 +314,12 @@ def verify_files(path: Path, manifest: dict[str, Any]) -> None:
             raise _damaged(file, "its checksum is not the one in the manifest")
 
 
-def _read_manifest(file: Path) -> dict[str, Any]:
+def read_manifest(file: Path) -> dict[str, Any]:
+    """What a snapshot's manifest says.
+
+    Raises:
+        StorageError: It is missing, of another format, or not as it was written.
+    """
     manifest: dict[str, Any] = _open(file, lambda file: json.loads(file.read_text(encoding="utf-8")))
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _damaged(file, f"not a manifest of format {FORMAT}")

@@ -28,7 +28,7 @@ from palate.serving.text_map import fit_text_map
 from palate.serving.versions import MANIFEST
 
 FORMAT = 2
-_BUILDING = ".building-"
+BUILDING = ".building-"
 _ABANDONED = 3600  # seconds without a change after which a build was killed, not slow
 TRANSITION_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "node_a": pl.Int32,
@@ -88,8 +88,8 @@ def build_snapshot(folder: Path, parts: SnapshotParts) -> Path:
     temporary: Path | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        temporary = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder))
+        sweep(folder)
+        temporary = Path(tempfile.mkdtemp(prefix=BUILDING, dir=folder))
         _write_files(temporary, parts)
         manifest = _manifest(temporary, parts)
         _write_text(temporary / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
@@ -110,9 +110,9 @@ def build_snapshot(folder: Path, parts: SnapshotParts) -> Path:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed builds left."""
-    for left in folder.glob(f"{_BUILDING}*"):
+def sweep(folder: Path) -> None:
+    """Remove what killed builds and downloads left."""
+    for left in folder.glob(f"{BUILDING}*"):
         if time.time() - left.stat().st_mtime > _ABANDONED:
             shutil.rmtree(left, ignore_errors=True)
 

@@ -16,6 +16,7 @@ def similar(asked: Asked) -> list[Candidates]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     exclude, sets = asked.seen()
+    exclude = snapshot.gone if exclude is None else np.append(exclude, snapshot.gone)
     found, cosines = snapshot.likeness.search(vectors, asked.query.restrict, asked.pool, exclude, sets, config.probe)
     order = np.argsort(-cosines, axis=None, kind="stable")
     order = order[found.ravel()[order] >= 0]
