@@ -23,9 +23,10 @@ from palate.serving.docs_page import add_docs
 from palate.serving.live import Live
 from palate.serving.live_api import live_routes
 from palate.serving.load import Snapshot, load_snapshot
-from palate.serving.operations import Operations, Running
+from palate.serving.operations import Operations
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import PipelineConfig
+from palate.serving.running import Running
 from palate.serving.slates import Slates, parse_restrict
 from palate.serving.state import State
 from palate.serving.variants import Choose, Variants
