@@ -123,11 +123,11 @@ def _routes(live: Live, api_key: str | None, slates: Slates) -> APIRouter:
         request_id: RequestId = None,
         variant: VariantName = None,
     ) -> dict[str, Any]:
-        past = live.past(user_id)
+        snapshot, past = live.snapshot, live.past(user_id)
         if past.degraded:
             response.headers["X-Palate-Degraded"] = "state"
         known = user_id in live.built.user_nums or past.known
-        answer = slates.answer(user_id, n, restrict, explain, request_id, variant, past)
+        answer = slates.answer(snapshot, user_id, n, restrict, explain, request_id, variant, past)
         return {"user_id": user_id, "known_user": known, **answer}
 
     @routes.post("/recommend")
@@ -138,7 +138,7 @@ def _routes(live: Live, api_key: str | None, slates: Slates) -> APIRouter:
         unknown = [item_id for item_id in body.history if item_id not in snapshot.item_nums]
         history = [snapshot.item_nums[item_id] for item_id in body.history if item_id in snapshot.item_nums]
         items = np.array(history, dtype=np.int32)
-        answer = slates.answer(items, body.n, body.restrict, body.explain, request_id, variant)
+        answer = slates.answer(snapshot, items, body.n, body.restrict, body.explain, request_id, variant)
         return {"known_user": False, "unknown_items": unknown, **answer}
 
     @routes.get("/items/{item_id}")

@@ -46,6 +46,7 @@ class Slates:
 
     def answer(
         self,
+        snapshot: Snapshot,
         who: str | IntArray,
         n: int,
         restrict: str | None,
@@ -54,14 +55,14 @@ class Slates:
         variant: str | None = None,
         past: Past | None = None,
     ) -> dict[str, Any]:
-        """For a user, or for a history of item_nums.
+        """For a user of a snapshot, or for a history of its item_nums.
 
         The same request id, person, variant and snapshot give the same slate, but for what is explored until a refresh.
 
         Raises:
             InputError: for a restrict or a variant that cannot be.
         """
-        live, snapshot, request_id = self.live, self.live.snapshot, request_id or uuid.uuid4().hex
+        live, request_id = self.live, request_id or uuid.uuid4().hex
         user_id = who if isinstance(who, str) else ""
         label, config = self.variants.of(user_id or request_id, variant)
         asked_for = who.encode() if isinstance(who, str) else who.tobytes()
