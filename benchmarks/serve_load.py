@@ -2,8 +2,8 @@
 
     python benchmarks/serve_load.py [--items 100000 --users 100000 --full] [--seconds 20] [--cores 0,1]
 
-A synthetic snapshot (10,000 items of 64 dimensions and 1,000 users by default; `--full`: a sequence encoder and a ranker
-in ONNX too, which takes the extra `train`, every source, caps) is served by 1 and by 2 workers, with SQLite and, where
+A synthetic snapshot (10,000 items of 64 dimensions and 1,000 users by default; `--full`: sequence encoder and ranker
+in ONNX too, by the extra `train`, every source, caps) is served by 1 and by 2 workers, with SQLite and, where
 `redis-server` is installed, with Redis. `--keep FOLDER` builds it once. For each:
 
 - as fast as it goes (closed loop): `--connections` connections, each asking again when it is answered;

@@ -1,6 +1,6 @@
 """One worker of the server that `serve_load.py` measures: `make_app`, or this file with a listening socket's number.
 
-PALATE_BENCH holds JSON: `folder` of snapshots, `state` (an address, or null), `pipeline`, `constant` (answer a constant).
+PALATE_BENCH holds JSON: `folder` of snapshots, `state` (an address or null), `pipeline`, `constant` (answer that).
 """
 
 from __future__ import annotations
