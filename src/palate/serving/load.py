@@ -29,6 +29,7 @@ from palate.serving.snapshot import FORMAT, content_hash, file_sha256
 from palate.serving.versions import MANIFEST
 
 POPULAR = 4000  # items that are popular enough to be shown to anybody
+NEWEST = 1000  # items of the catalogue that are looked through for new ones
 
 
 class QueryEncoder(Protocol):
@@ -42,6 +43,16 @@ class Ranker(Protocol):
 
     def score(self, snapshot: Snapshot, history: IntArray, vector: FloatArray, items: IntArray) -> FloatArray:
         """Of `items` [m] for a history (item_nums, oldest first) with its query vector [d]: higher is better."""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """Items, the newest first."""
+
+    items: IntArray  # [m], item_nums
+    times: npt.NDArray[np.int64]  # [m], microseconds since the epoch
+    vectors: FloatArray  # [m, d]
+    places: IntArray  # [n_items], of an item among them, or -1
 
 
 @dataclass(frozen=True)
@@ -201,12 +212,15 @@ class Snapshot:
         return np.concatenate([turns, self.by_popularity[POPULAR:]])
 
     @cached_property
-    def by_creation(self) -> tuple[IntArray, npt.NDArray[np.int64]]:
-        """item_nums of known `created_at`, the newest first, and those times in microseconds since the epoch."""
-        if "created_at" not in self.items.columns:
-            return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
-        known = self.items[: self.n_built].drop_nulls("created_at").sort("created_at", descending=True)
-        return known["item_num"].to_numpy(), known["created_at"].to_physical().to_numpy().astype(np.int64)
+    def newest(self) -> Newest:
+        """The items that were created last, of those whose `created_at` is known."""
+        items, times = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
+        if "created_at" in self.items.columns:
+            known = self.items[: self.n_built].drop_nulls("created_at").sort("created_at", descending=True)[:NEWEST]
+            items, times = known["item_num"].to_numpy(), known["created_at"].to_physical().to_numpy().astype(np.int64)
+        places = np.full(self.n_built, -1, dtype=np.int32)
+        places[items] = np.arange(len(items))
+        return Newest(items, times, self.vectors[self.tree.position[items]], places)
 
     @cached_property
     def categories(self) -> Sequence[list[str]]:
