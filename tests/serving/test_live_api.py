@@ -208,7 +208,7 @@ def test_events_and_impressions_land(folder: Path, state: State, tmp_path: Path)
     assert events.select("event_id", "item_id", "request_id", "value").row(0) == ("e1", shown[0], "r", 2.0)
     impressions = pl.read_parquet(tmp_path / "landing" / "impressions" / "*.parquet")
     assert impressions["item_id"].to_list() == shown and impressions["position"].to_list() == [0, 1, 2, 3]
-    assert impressions["variant"].unique().to_list() == ["default"] and impressions["propensity"].null_count() == 4
+    assert impressions["variant"].unique().to_list() == ["default"] and 0 < impressions["propensity"].min() <= 1
 
 
 def test_a_flush_that_was_killed_is_done_again_alike(state: State, client: TestClient, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 
 from palate.errors import PalateError
+from palate.serving.landing import ELSEWHERE, Sink
 from palate.serving.operations import LOOPBACK, Operations
-from palate.serving.pipeline import BlendConfig
+from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.state import open_state
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ class Served:
 
     snapshots: Path
     host: str
-    blend: BlendConfig | None = None
+    pipeline: PipelineConfig | None = None
     state: str | None = None
     operations: Operations = field(default_factory=Operations)
+    kafka: str | None = None  # servers that events and impressions go to
 
 
 def application(served: Served) -> FastAPI:
@@ -50,7 +52,8 @@ def application(served: Served) -> FastAPI:
     start_tracing()
     state = None if served.state is None else open_state(served.state)
     landing = served.snapshots.parent / "landing"
-    app = create_app(served.snapshots, None, served.blend, state, landing, operations=served.operations)
+    app = create_app(served.snapshots, None, served.pipeline, state, landing, operations=served.operations)
+    app.state.live.sink = _sink(served.kafka, landing)
     add_console(app, app.state.live)
     if state is not None:
         app.state.running.at_end.append(state.close)
@@ -58,6 +61,18 @@ def application(served: Served) -> FastAPI:
         # A page elsewhere whose name is re-bound to this machine must not read people's histories.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
     return app
+
+
+def _sink(servers: str | None, landing: Path) -> Sink | None:
+    if servers is None:
+        (landing / ELSEWHERE).unlink(missing_ok=True)
+        return None
+    from palate.serving.kafka import KafkaSink, settings_of
+
+    sink = KafkaSink(settings_of(servers, os.environ))
+    landing.mkdir(parents=True, exist_ok=True)
+    (landing / ELSEWHERE).touch()
+    return sink
 
 
 def _worker(served: Served) -> FastAPI:

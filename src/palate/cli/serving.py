@@ -15,7 +15,7 @@ from palate.serving import describe
 from palate.serving.keys import keys_of, read_keys
 from palate.serving.load import load_snapshot
 from palate.serving.operations import Operations, may_listen
-from palate.serving.pipeline import BlendConfig
+from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.versions import current, list_snapshots, rollback, use
 
 HostOption = Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")]
@@ -31,6 +31,16 @@ StateOption = Annotated[
     ),
 ]
 
+SnapshotsOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PALATE_SNAPSHOTS",
+        help="Where the snapshots are: a folder, or an fsspec address such as s3://BUCKET/FOLDER, from which the "
+        "current one is fetched into .palate/fetched, now and whenever another is chosen there. Default: "
+        ".palate/snapshots of the project.",
+        show_default=False,
+    ),
+]
 WorkersOption = Annotated[
     int,
     typer.Option(envvar="PALATE_WORKERS", help="Processes that share the port, snapshot and counts.", min=1, max=64),
@@ -60,6 +70,15 @@ OriginOption = Annotated[
         show_default=False,
     ),
 ]
+KafkaOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PALATE_KAFKA",
+        help="Kafka servers, HOST:PORT,…: events and impressions go to the topics palate.events and "
+        "palate.impressions, too. Other settings from PALATE_KAFKA_SASL_PASSWORD and the like.",
+        show_default=False,
+    ),
+]
 OpenOption = Annotated[bool, typer.Option("--open", help="Serve and take writes without a key on any address.")]
 DrainOption = Annotated[
     float,
@@ -82,6 +101,7 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     state: StateOption = None,
+    snapshots: SnapshotsOption = None,
     workers: WorkersOption = 1,
     keys: KeysOption = None,
     rate: RateOption = None,
@@ -89,10 +109,11 @@ def serve(
     open_to_all: OpenOption = False,
     drain: DrainOption = 0.0,
     log: LogOption = True,
+    kafka: KafkaOption = None,
 ) -> None:
     """Serve the current snapshot: the API at /v1 (documented at /docs) and the console at /console.
 
-    What slates are mixed of, and how new interests are drawn, stands in palate.yaml under `serving`.
+    What slates are made of stands in palate.yaml under `serving`.
     Keys are asked for as X-API-Key: those of --keys, of PALATE_KEYS (a key file's text), and PALATE_API_KEY, which may
     do all. Another snapshot that becomes current is served within a second or so, at once on SIGHUP.
 
@@ -106,13 +127,14 @@ def serve(
     operations = Operations(
         keys=tuple(keys_of()), keys_file=keys, rate=rate, origins=tuple(allow_origin or ()), drain=drain, watch=1.0
     )
-    blend = None
+    pipeline = None
     if (project / "palate.yaml").exists():
         from palate.project.config import load_config
 
-        blend = load_config(project).serving
+        pipeline = load_config(project).serving
     check_address(host, port, operations, state, open_to_all)
-    start_server(project / ".palate" / "snapshots", host, port, blend, state, operations, workers, log)
+    folder = local_snapshots(project, snapshots)
+    start_server(folder, host, port, pipeline, state, operations, workers, log, kafka)
 
 
 def check_address(
@@ -126,6 +148,19 @@ def check_address(
     keys = bool(keys_of()) if operations is None else bool(operations.keys or operations.keys_file)
     may_listen(host, keys, state != "none", open_to_all)
     check_port(host, port)
+
+
+def local_snapshots(project: Path, address: str | None) -> Path:
+    """The folder that is served from; that of an fsspec address follows it from now on.
+
+    Raises:
+        PalateError: Nothing can be fetched, and nothing was before.
+    """
+    if address is None or "://" not in address:
+        return project / ".palate" / "snapshots" if address is None else Path(address)
+    from palate.serving.remote import Follower, RemoteSnapshots
+
+    return Follower(RemoteSnapshots(address), project / ".palate" / "fetched").start().folder
 
 
 def check_port(host: str, port: int) -> None:
@@ -151,11 +186,12 @@ def start_server(
     snapshots: Path,
     host: str,
     port: int,
-    blend: BlendConfig | None = None,
+    pipeline: PipelineConfig | None = None,
     state: str | None = None,
     operations: Operations | None = None,
     workers: int = 1,
     log: bool = True,
+    kafka: str | None = None,
 ) -> None:
     """Serve until stopped. What happened is kept beside the snapshots, or at the address `state`; "none": nowhere."""
     kept = None if state == "none" else state or f"sqlite:{snapshots.parent / 'state.sqlite'}"
@@ -164,7 +200,7 @@ def start_server(
     typer.echo(f"console  http://{host}:{port}/console", err=True)
     typer.echo(f"API      http://{host}:{port}/docs", err=True)
     typer.echo("Stop with Ctrl-C.", err=True)
-    run_server(Served(snapshots, host, blend, kept, operations), port, workers, log)
+    run_server(Served(snapshots, host, pipeline, kept, operations, kafka), port, workers, log)
 
 
 @group.command("build")

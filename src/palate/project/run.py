@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from palate.errors import InputError
+from palate.errors import InputError, PalateError
+from palate.knowledge.as_of import newest
 from palate.knowledge.matrix import filled, label_matrix
 from palate.knowledge.store import KnowledgeStore
 from palate.knowledge.tables import Knowledge
@@ -21,7 +23,10 @@ from palate.project.knowledge_steps import KnowledgeSteps, read_kind
 from palate.project.model_steps import ModelSteps, tree_of
 from palate.project.progress import Bars
 from palate.project.project import Project
+from palate.project.ranker_step import train_ranker
 from palate.project.steps import Artefact, Detail, Steps
+from palate.project.visits import Visits
+from palate.serving.load import load_snapshot
 from palate.serving.snapshot import FORMAT, SnapshotParts, build_snapshot
 from palate.serving.versions import use
 
@@ -34,10 +39,11 @@ STEPS = (
     "interests",
     "transitions",
     "models",
+    "ranker",
     "controls",
     "snapshot",
 )
-_SERVED = ("vectors", "recorded", "annotate", "distil", "tree", "transitions", "models", "controls")
+_SERVED = ("vectors", "recorded", "annotate", "distil", "tree", "transitions", "models", "ranker", "controls")
 
 
 class Run:
@@ -69,6 +75,11 @@ class Run:
     def asking(self, what: str) -> LedgeredLLM:
         """The project's LLM with a bar called `what`."""
         return self._asking.llm(what)
+
+    @property
+    def sampled(self) -> list[str]:
+        """Items that annotation asks about by itself."""
+        return self._asking.sample(self.recorded).item_ids
 
     def plan(self) -> Plan:
         """What annotation would ask; nothing is asked."""
@@ -116,19 +127,44 @@ class Run:
         return self._using.compare()
 
     @cached_property
+    def ranker(self) -> Artefact | None:
+        """`ranker.onnx`, where `palate.yaml` asks for one."""
+        params = self.project.config.ranker
+        if params is None:
+            return None
+        (attributes, _), tree, models = self._attributes(), tree_of(self.tree), self.models.folder
+        made = [self.models.key, self.tree.key, *(each.key for each in self.teachers), self.distil.key]
+        return self.steps.run(
+            "ranker",
+            {"made": made, "params": params},
+            lambda folder: train_ranker(self.project, models, tree, attributes, params, folder),
+        )
+
+    @cached_property
     def controls(self) -> Artefact:
         return self._using.worth(self.vectors, *self._kinds())
 
     @cached_property
     def snapshot(self) -> Artefact:
         folder = self.project.state / "snapshots"
-        inputs = {
+        inputs: dict[str, Any] = {
             "made": [made and made.key for made in (getattr(self, step) for step in _SERVED)],
             "verb": self.project.config.verb,
             "format": FORMAT,
         }
+        if profiles := Visits(self.project).profiles_key:
+            inputs["profiles"] = profiles
         artefact = self.steps.run("snapshot", inputs, self._make_snapshot)
-        use(folder, artefact.detail["name"])
+        try:
+            use(folder, artefact.detail["name"], load_snapshot)
+        except PalateError:
+            if artefact.state == "made":
+                raise
+            # Kept, but pruned or damaged since: it is made again.
+            shutil.rmtree(folder / artefact.detail["name"], ignore_errors=True)
+            shutil.rmtree(artefact.folder)
+            artefact = self.steps.run("snapshot", inputs, self._make_snapshot)
+            use(folder, artefact.detail["name"], load_snapshot)
         return artefact
 
     @property
@@ -182,6 +218,7 @@ class Run:
             encoder=models / "encoder.onnx",
             text_vectors=np.load(self.vectors.folder / "vectors.npy"),
             text_encoder=project.encoder.name,
+            ranker=None if self.ranker is None else self.ranker.folder / "ranker.onnx",
             max_length=json.loads((models / "length.json").read_text()),
             models={"sequence": "sasrec", "transitions": project.engine.model, "attributes": labelled_by},
             verb=project.config.verb,
@@ -192,7 +229,7 @@ class Run:
         return {"name": path.name, "megabytes": sum(f.stat().st_size for f in path.iterdir()) / 1e6}
 
     def _knowledge(self) -> Knowledge:
-        """Everything that was answered, put into the store and read back."""
+        """Everything that was answered, put into the store and read back; of a user's profiles the newest."""
         store = KnowledgeStore(self.project.state / "knowledge")
         for kind in ("label", "tag", "fact", "profile"):
             for artefact in (self.recorded, self.annotate):
@@ -201,7 +238,9 @@ class Run:
                     store.add(kind, rows)
         for student in sorted(self.distil.folder.glob("*.parquet")):
             store.add("label", pl.read_parquet(student))
-        return store.load()
+        known = store.load()
+        profiles = newest(pl.concat([known.table("profile"), Visits(self.project).profiles]))
+        return Knowledge({**known.tables, "profile": profiles})
 
     def _attributes(self) -> tuple[dict[str, Any], str]:
         """Of the strongest teacher, its student where it was not asked."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
-import uuid
 from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any
@@ -17,27 +14,26 @@ from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate import __version__
-from palate.data.dataset import IntArray
-from palate.data.parse_expression import MAX_LENGTH, parse_expression
-from palate.data.query import Restrict
+from palate.data.parse_expression import MAX_LENGTH
 from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder
 from palate.serving import describe
 from palate.serving.arrivals import Id
 from palate.serving.docs_page import add_docs
-from palate.serving.live import Live, Past
+from palate.serving.live import Live
 from palate.serving.live_api import live_routes
 from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.operations import Operations
-from palate.serving.pipeline import BlendConfig, recommend
-from palate.serving.reasons import Recommendation
+from palate.serving.pipeline import recommend
+from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.running import Running
-from palate.serving.state import Impression, State
+from palate.serving.slates import Slates, parse_restrict
+from palate.serving.state import State
+from palate.serving.variants import Choose, Variants
 from palate.serving.versions import current
 
 MAX_N = 200
 MAX_HISTORY = 5000
-VARIANT = "default"
 
 Count = Annotated[int, Query(ge=1, le=MAX_N, description="items wanted")]
 RestrictText = Annotated[
@@ -46,6 +42,12 @@ RestrictText = Annotated[
 ]
 _KEY = [Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]  # said in the documentation; asked for at the doors
 RequestId = Annotated[str | None, Header(alias="X-Request-ID", max_length=200, pattern=r"^[!-~]+$")]
+VariantName = Annotated[
+    str | None,
+    Header(
+        alias="X-Palate-Variant", max_length=200, description="a variant of palate.yaml, to look at; logged as such"
+    ),
+]
 
 
 class HistoryRequest(BaseModel):
@@ -62,13 +64,16 @@ class HistoryRequest(BaseModel):
 def create_app(
     snapshot_folder: Path,
     api_key: str | None = None,
-    blend: BlendConfig | None = None,
+    pipeline: PipelineConfig | None = None,
     state: State | None = None,
     landing: Path | None = None,
     encoder: Encoder | None = None,
+    choose: Choose | None = None,
     operations: Operations | None = None,
 ) -> FastAPI:
-    """The application over a snapshot, or over the current one of a folder of snapshots; `blend` mixes its slates.
+    """The application over a snapshot, or over the current one of a folder; `pipeline` says what slates are made of.
+
+    `choose` is an experiment's: it gives each user a label, which impressions are logged under, and a pipeline.
 
     With a `state` it takes events and new items (whose texts `encoder` reads, MiniLM by default), and lands events
     and impressions below `landing`. Without one it only reads.
@@ -88,7 +93,7 @@ def create_app(
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(StorageError, _storage_error)
-    app.include_router(_routes(live, running, blend))
+    app.include_router(_routes(live, running, Slates(live, Variants(pipeline, choose), running.meter)))
     if state is not None:
         app.include_router(live_routes(live), prefix="/v1", dependencies=_KEY)
     running.add_to(app)
@@ -96,21 +101,7 @@ def create_app(
     return app
 
 
-def parse_restrict(text: str | None, snapshot: Snapshot) -> Restrict | None:
-    """An expression as `palate.data.parse_expression` reads it; None for nothing.
-
-    Raises:
-        InputError: naming the place in the text, for one that cannot be read, is too large, or names a field,
-            value, interest or set that the snapshot does not have.
-    """
-    if text is None or not text.strip():
-        return None
-    expression = parse_expression(text)
-    snapshot.index.main.restricts.check(expression, ("seen",))
-    return Restrict(where=expression)
-
-
-def _routes(live: Live, running: Running, blend: BlendConfig | None) -> APIRouter:
+def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
     routes = APIRouter(prefix="/v1", dependencies=_KEY)
 
     @routes.get("/recommend/{user_id}")
@@ -121,6 +112,7 @@ def _routes(live: Live, running: Running, blend: BlendConfig | None) -> APIRoute
         restrict: RestrictText = None,
         explain: bool = True,
         request_id: RequestId = None,
+        variant: VariantName = None,
     ) -> dict[str, Any]:
         snapshot = live.snapshot  # another may be served before the answer is made
         with running.meter.stage("state"):
@@ -128,19 +120,19 @@ def _routes(live: Live, running: Running, blend: BlendConfig | None) -> APIRoute
         if past.degraded:
             response.headers["X-Palate-Degraded"] = "state"
         known = user_id in snapshot.user_nums or past.known
-        with running.meter.stage("slate"):
-            answer = _answer(live, snapshot, user_id, user_id, n, restrict, explain, request_id, blend, past)
+        answer = slates.answer(snapshot, user_id, n, restrict, explain, request_id, variant, past)
         running.sampler.offer(snapshot, user_id, restrict)
         return {"user_id": user_id, "known_user": known, **answer}
 
     @routes.post("/recommend")
-    def recommend_history(body: HistoryRequest, request_id: RequestId = None) -> dict[str, Any]:
+    def recommend_history(
+        body: HistoryRequest, request_id: RequestId = None, variant: VariantName = None
+    ) -> dict[str, Any]:
         snapshot = live.snapshot
         unknown = [item_id for item_id in body.history if item_id not in snapshot.item_nums]
         history = [snapshot.item_nums[item_id] for item_id in body.history if item_id in snapshot.item_nums]
-        items, name = np.array(history, dtype=np.int32), "|".join(body.history)
-        with running.meter.stage("slate"):
-            answer = _answer(live, snapshot, items, name, body.n, body.restrict, body.explain, request_id, blend)
+        items = np.array(history, dtype=np.int32)
+        answer = slates.answer(snapshot, items, body.n, body.restrict, body.explain, request_id, variant)
         return {"known_user": False, "unknown_items": unknown, **answer}
 
     @routes.get("/items/{item_id}")
@@ -156,7 +148,7 @@ def _routes(live: Live, running: Running, blend: BlendConfig | None) -> APIRoute
 
     @routes.get("/users/{user_id}")
     def user(user_id: str) -> dict[str, Any]:
-        snapshot = live.built
+        snapshot = live.snapshot
         if user_id not in snapshot.user_nums:
             raise HTTPException(404, f"unknown user: {user_id}")
         return describe.user(snapshot, user_id)
@@ -171,43 +163,6 @@ def _routes(live: Live, running: Running, blend: BlendConfig | None) -> APIRoute
         return {"snapshot": built.name, "created": built.manifest["created"], "run": built.run}
 
     return routes
-
-
-def _answer(
-    live: Live,
-    snapshot: Snapshot,
-    who: str | IntArray,
-    seed_name: str,
-    n: int,
-    restrict: str | None,
-    explain: bool,
-    request_id: str | None,
-    blend: BlendConfig | None,
-    past: Past | None = None,
-) -> dict[str, Any]:
-    """The same request id, person and snapshot give the same slate, but for what is explored until a refresh."""
-    request_id = request_id or uuid.uuid4().hex
-    seed = hashlib.sha256(f"{seed_name}|{request_id}".encode()).digest()[:8]
-    rng = np.random.default_rng(int.from_bytes(seed, "little"))
-    now = time.time_ns() // 1000
-    asked, user_id = parse_restrict(restrict, snapshot), who if isinstance(who, str) else ""
-    since, rejected = (None, None) if past is None else (past.since, past.rejected)
-    encode = None if past is None else live.encoding(user_id, snapshot, past)
-    slate = recommend(snapshot, who, n, asked, explain, rng, blend, now, since, rejected, encode)
-    live.show([_shown(each, place, request_id, user_id, now, snapshot) for place, each in enumerate(slate)])
-    return {
-        "request_id": request_id,
-        "snapshot": snapshot.name,
-        "variant": VARIANT,
-        "items": [describe.recommendation(each, explain) for each in slate],
-    }
-
-
-def _shown(each: Recommendation, place: int, request_id: str, user_id: str, now: int, snapshot: Snapshot) -> Impression:
-    """The chance with which the item came to its place is not known."""
-    return Impression(
-        request_id, user_id, each.item_id, now, place, each.source, each.score, VARIANT, None, snapshot.name
-    )
 
 
 def _item_num(snapshot: Snapshot, item_id: str) -> int:

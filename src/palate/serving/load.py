@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,19 +18,41 @@ from palate.data.dataset import FloatArray, Histories, IntArray
 from palate.data.query import Query
 from palate.errors import StorageError
 from palate.interests.explore import TransitionTable
+from palate.interests.policy import in_turn
 from palate.interests.tree import InterestTree, Node, load_tree
 from palate.serving.columns import ItemColumns, columns_from
 from palate.serving.fresh import FreshIndex, NewItems
+from palate.serving.grown import Chained, ItemNums
 from palate.serving.retrieve import RestrictedIndex
 from palate.serving.scores import Quantised
 from palate.serving.snapshot import FORMAT, content_hash, file_sha256
 from palate.serving.versions import MANIFEST
+
+POPULAR = 4000  # items that are popular enough to be shown to anybody
+NEWEST = 1000  # items of the catalogue that are looked through for new ones
 
 
 class QueryEncoder(Protocol):
     """Turns histories into query vectors."""
 
     def encode(self, queries: Sequence[Query]) -> FloatArray: ...
+
+
+class Ranker(Protocol):
+    """Orders candidates."""
+
+    def score(self, snapshot: Snapshot, history: IntArray, vector: FloatArray, items: IntArray) -> FloatArray:
+        """Of `items` [m] for a history (item_nums, oldest first) with its query vector [d]: higher is better."""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """Items, the newest first."""
+
+    items: IntArray  # [m], item_nums
+    times: npt.NDArray[np.int64]  # [m], microseconds since the epoch
+    vectors: FloatArray  # [m, d]
+    places: IntArray  # [n_items], of an item among them, or -1
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,7 @@ class Snapshot:
     knowledge: pl.DataFrame  # columns of `knowledge.tables.SCHEMA` but `vector`, and `kind`
     run: dict[str, Any]
     encoder: QueryEncoder
+    ranker: Ranker | None = None
     text_map: FloatArray | None = None  # [text's width + 1, d + n_attributes + n_leaves], see `text_map.fit_text_map`
     new: NewItems | None = None
 
@@ -70,13 +93,23 @@ class Snapshot:
         Raises:
             InputError: as `FreshIndex.with_new`.
         """
-        thresholds = {each["name"]: float(each["threshold"]) for each in self.manifest["attributes"]}
-        index = FreshIndex(self.index.main).with_new(new, thresholds)
-        rows = pl.concat([self.items[: self.n_built], items], how="diagonal_relaxed")
-        popularity = np.concatenate([self.popularity[: self.n_built], np.zeros(len(new.leaves), dtype=np.float32)])
-        grown = replace(self, items=rows, popularity=popularity, new=new)
-        shared = ("likeness", "by_popularity", "user_nums")
-        grown.__dict__.update(index=index, **{name: getattr(self, name) for name in shared})
+        base: Snapshot = self.__dict__.get("_base", self)
+        thresholds = {each["name"]: float(each["threshold"]) for each in base.manifest["attributes"]}
+        rows = pl.concat([base.items, items], how="diagonal_relaxed")
+        popularity = np.concatenate([base.popularity, np.zeros(len(new.leaves), dtype=np.float32)])
+        grown, ids = replace(base, items=rows, popularity=popularity, new=new), items["item_id"].to_list()
+        nums = dict(zip(ids, range(base.n_built, base.n_built + len(ids)), strict=True))
+        # What is made of the whole catalogue is made once, however often something comes.
+        grown.__dict__.update(
+            _base=base,
+            index=FreshIndex(base.index.main).with_new(new, thresholds),
+            by_popularity=_without(base.by_popularity, new.replaces),
+            item_ids=Chained(base.item_ids, ids),
+            titles=Chained(base.titles, _titles(items)),
+            item_nums=ItemNums(base.item_nums, nums, frozenset(new.replaces.tolist())),
+            categories=Chained(base.categories, _categories(items)),
+            **{name: getattr(base, name) for name in ("likeness", "by_turn", "by_creation", "user_nums", "_rows_of")},
+        )
         return grown
 
     def vector(self, item: int) -> FloatArray:
@@ -94,14 +127,16 @@ class Snapshot:
 
     def interests_of(self, item: int) -> list[Node]:
         """The nodes above an item, from the top (without the root) to its leaf."""
-        if self.new is not None and item >= self.n_built:
-            leaf = int(self.new.leaves[item - self.n_built])
-        else:
-            leaf = int(self.tree.node_of_items(self.tree.depth)[item])
-        path = [self.tree.nodes[leaf]]
+        path = [self.tree.nodes[self.leaf_of(item)]]
         while path[0].level > 1 and path[0].parent is not None:
             path.insert(0, self.tree.nodes[path[0].parent])
         return path
+
+    def leaf_of(self, item: int) -> int:
+        """The leaf, as a node."""
+        if self.new is not None and item >= self.n_built:
+            return int(self.new.leaves[item - self.n_built])
+        return int(self.tree.node_of_items(self.tree.depth)[item])
 
     @property
     def name(self) -> str:
@@ -116,6 +151,12 @@ class Snapshot:
         return int(self.manifest["explore_level"])
 
     @cached_property
+    def usual_length(self) -> float:
+        """Of item vectors: the mean of ten thousand."""
+        some = self.vectors[:: max(1, self.n_built // 10_000)]
+        return float(np.linalg.norm(some, axis=1).mean())
+
+    @cached_property
     def attribute_names(self) -> list[str]:
         return [attribute["name"] for attribute in self.manifest["attributes"]]
 
@@ -128,6 +169,11 @@ class Snapshot:
     def index(self) -> FreshIndex:
         return FreshIndex(RestrictedIndex(self.vectors, self.columns, self.quantised))
 
+    @property
+    def gone(self) -> IntArray:
+        """item_nums of the built ones that were deleted since."""
+        return self.index.gone
+
     @cached_property
     def likeness(self) -> RestrictedIndex:
         """The index whose scores, for a query of unit length, are cosines."""
@@ -136,16 +182,17 @@ class Snapshot:
         return RestrictedIndex(self.vectors, self.columns, self.quantised, weights.astype(np.float32))
 
     @cached_property
-    def item_ids(self) -> list[str]:
-        return self.items["item_id"].to_list()
+    def item_ids(self) -> Sequence[str]:
+        ids: list[str] = self.items["item_id"].to_list()
+        return ids
 
     @cached_property
-    def titles(self) -> list[str]:
+    def titles(self) -> Sequence[str]:
         """Titles by item_num; an item without one is called by its id."""
-        return [title or item_id for title, item_id in self.items.select("title", "item_id").iter_rows()]
+        return _titles(self.items)
 
     @cached_property
-    def item_nums(self) -> dict[str, int]:
+    def item_nums(self) -> Mapping[str, int]:
         return {item_id: num for num, item_id in enumerate(self.item_ids)}
 
     @cached_property
@@ -157,10 +204,33 @@ class Snapshot:
         """item_nums, the most popular first, ties by item_num."""
         return np.lexsort((np.arange(len(self.popularity)), -self.popularity)).astype(np.int32)
 
+    @cached_property
+    def by_turn(self) -> IntArray:
+        """The most popular of each interest, then the second of each, and so on; then those that are not popular."""
+        head = self.by_popularity[:POPULAR]
+        turns = in_turn(head, self.tree.node_of_items(min(1, self.tree.depth))[head])
+        return np.concatenate([turns, self.by_popularity[POPULAR:]])
+
+    @cached_property
+    def newest(self) -> Newest:
+        """The items that were created last, of those whose `created_at` is known."""
+        items, times = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
+        if "created_at" in self.items.columns:
+            known = self.items[: self.n_built].drop_nulls("created_at").sort("created_at", descending=True)[:NEWEST]
+            items, times = known["item_num"].to_numpy(), known["created_at"].to_physical().to_numpy().astype(np.int64)
+        places = np.full(self.n_built, -1, dtype=np.int32)
+        places[items] = np.arange(len(items))
+        return Newest(items, times, self.vectors[self.tree.position[items]], places)
+
+    @cached_property
+    def categories(self) -> Sequence[list[str]]:
+        """By item_num."""
+        return _categories(self.items)
+
     def history(self, user_id: str) -> IntArray:
-        """item_nums of a user, oldest first; empty for someone unknown."""
+        """item_nums of a user, oldest first, without items that are gone; empty for someone unknown."""
         num = self.user_nums.get(user_id)
-        return np.zeros(0, dtype=np.int32) if num is None else self.histories.of(num)
+        return np.zeros(0, dtype=np.int32) if num is None else _without(self.histories.of(num), self.gone)
 
     def known(self, entity: str) -> list[dict[str, Any]]:
         """All knowledge rows about an item, user or node, in the order they were kept."""
@@ -173,6 +243,18 @@ class Snapshot:
         for number, entity in enumerate(self.knowledge["entity"].to_list()):
             rows[entity].append(number)
         return dict(rows)
+
+
+def _titles(items: pl.DataFrame) -> list[str]:
+    return [title or item_id for title, item_id in items.select("title", "item_id").iter_rows()]
+
+
+def _categories(items: pl.DataFrame) -> list[list[str]]:
+    return [each or [] for each in items["categories"].to_list()]
+
+
+def _without(items: IntArray, gone: IntArray) -> IntArray:
+    return items[~np.isin(items, gone)] if len(gone) else items
 
 
 class MeanOfHistory:
@@ -196,7 +278,7 @@ def load_snapshot(path: Path) -> Snapshot:
     Raises:
         StorageError: naming the file that is missing, changed or unreadable.
     """
-    manifest = _read_manifest(path / MANIFEST)
+    manifest = read_manifest(path / MANIFEST)
     verify_files(path, manifest)
     tree = load_tree(path / "tree.json")
     vectors = _open(path / "vectors.npy", _mapped)
@@ -225,6 +307,7 @@ def load_snapshot(path: Path) -> Snapshot:
         knowledge=_open(path / "knowledge.parquet", pl.read_parquet).fill_nan(None),  # JSON has no NaN
         run=_open(path / "run.json", lambda file: json.loads(file.read_text(encoding="utf-8"))),
         encoder=_encoder(path, manifest, vectors, tree),
+        ranker=_ranker(path),
         text_map=_open(path / "text_map.npy", np.load) if "text_map.npy" in manifest["files"] else None,
     )
 
@@ -245,7 +328,12 @@ def verify_files(path: Path, manifest: dict[str, Any]) -> None:
             raise _damaged(file, "its checksum is not the one in the manifest")
 
 
-def _read_manifest(file: Path) -> dict[str, Any]:
+def read_manifest(file: Path) -> dict[str, Any]:
+    """What a snapshot's manifest says.
+
+    Raises:
+        StorageError: It is missing, of another format, or not as it was written.
+    """
     manifest: dict[str, Any] = _open(file, lambda file: json.loads(file.read_text(encoding="utf-8")))
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _damaged(file, f"not a manifest of format {FORMAT}")
@@ -263,6 +351,15 @@ def _encoder(path: Path, manifest: dict[str, Any], vectors: FloatArray, tree: In
 
     encoder: QueryEncoder = OnnxSequenceEncoder(file, manifest["max_length"])
     return encoder
+
+
+def _ranker(path: Path) -> Ranker | None:
+    file = path / "ranker.onnx"
+    if not file.exists():
+        return None
+    from palate.serving.rank import SnapshotRanker
+
+    return SnapshotRanker(file)
 
 
 def _mapped(file: Path) -> npt.NDArray[Any]:

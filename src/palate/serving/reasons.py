@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from palate.data.dataset import IntArray
+from palate.data.dataset import FloatArray, IntArray
 from palate.interests.explore import Exploration
 from palate.serving.load import Snapshot
 
@@ -26,24 +27,32 @@ class Reason:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """An item of a slate. `score` is the model's inner product, or the count of events for source "popular"."""
+    """An item of a slate. `score` is the source's: an inner product, a cosine ("similar"), events ("popular").
+
+    `propensity`: the chance with which it came to its place, see `arrange`; None where it is not known.
+    """
 
     item_id: str
     title: str
     score: float
-    source: str  # "sequence", "exploration", "attribute" or "popular"
+    source: str
     reasons: tuple[Reason, ...] = field(default=())
+    ranked: float | None = None  # the ranker's score
+    propensity: float | None = None
 
 
 def by_history(snapshot: Snapshot, history: IntArray, n: int = 2) -> Callable[[int], Reason]:
     """For any item the `n` events of the history that are nearest to it by cosine."""
-    position = snapshot.tree.position
-    past = np.unique(history)
-    vectors = snapshot.vectors[position[past]]
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+    @cache
+    def known() -> tuple[IntArray, FloatArray]:
+        past = np.unique(history)
+        vectors = snapshot.vectors[snapshot.tree.position[past]]
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        return past, vectors / np.where(lengths > 0, lengths, 1)[:, None]
 
     def reason(item: int) -> Reason:
+        past, vectors = known()
         near = vectors @ snapshot.vector(item)
         return Reason(_because(snapshot, past[np.lexsort((past, -near))[:n]].tolist()))
 
@@ -89,6 +98,17 @@ def for_attribute(snapshot: Snapshot, item: int, attribute: str, share: float, b
     )
     recorded = evidence_of(snapshot, snapshot.item_ids[item], "label", attribute)
     return Reason(text, (label, *recorded))
+
+
+def for_similar(snapshot: Snapshot, other: int) -> Reason:
+    """Of which item of the history it is a neighbour."""
+    return Reason(f"like {snapshot.titles[other]}, which you {snapshot.verb}")
+
+
+def for_fresh(snapshot: Snapshot, item: int) -> Reason:
+    """Since when it is there, where that is known."""
+    created = snapshot.items["created_at"][item] if "created_at" in snapshot.items.columns else None
+    return Reason("new" if created is None else f"new since {created:%Y-%m-%d}")
 
 
 def for_popular(snapshot: Snapshot, item: int, *, known: bool) -> Reason:

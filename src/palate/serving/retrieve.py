@@ -82,7 +82,11 @@ class RestrictedIndex:
         It takes seconds where it was never done on this machine, and half a second where it was. Until then, and
         without it, answers are the same and slower.
         """
-        return self._int8 is not None and self._int8.compile()
+        if self._int8 is None or not self._int8.compile():
+            return False
+        if self.vectors is not None:
+            self._int8.compile_exact(self.vectors, self.weights, self.tree.order)
+        return True
 
     def search(
         self,
@@ -92,6 +96,7 @@ class RestrictedIndex:
         exclude: IntArray | None = None,
         sets: Mapping[str, IntArray] | None = None,
         probe: int = 0,
+        away: Positions | None = None,
     ) -> tuple[IntArray, FloatArray]:
         """The k best allowed items of each query.
 
@@ -103,6 +108,7 @@ class RestrictedIndex:
             sets: item_nums by the name that the restrict calls them ("seen").
             probe: Where everything is allowed, read only so many leaves of the tree, those whose mean vectors score
                 best: approximate. 0 reads all, and a restrict is always answered exactly.
+            away: In place of `exclude`, its `places`: for whoever asks several times for one person.
 
         Returns:
             item_nums [n_queries, k] and scores [n_queries, k], best first; where fewer than k items are
@@ -112,11 +118,15 @@ class RestrictedIndex:
             InputError: for an unknown node, attribute, field or set, k below 1, or queries of another width.
         """
         self._check(queries, k)
-        allowed, away = self._allowed(restrict, exclude, sets or {})
+        allowed, away = self._allowed(restrict, exclude, sets or {}, away)
         items = np.full((len(queries), k), -1, dtype=np.int32)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         few = 0 < probe < len(self._leaves) and allowed.rows is None and allowed.width == len(self.tree.order)
+        if len(queries) == 1 and not few and self._int8 is not None and self._int8.answers:
+            n = self._int8.best(queries[0], allowed, away, _scans(allowed), items[0], scores[0])
+            items[0, :n] += np.int32(self.first)
+            return items, scores
         step = 1 if few else max(1, _SCORES_AT_ONCE // max(1, allowed.width))
         for start in range(0, len(queries) if allowed.size else 0, step):
             some = queries[start : start + step]
@@ -150,17 +160,22 @@ class RestrictedIndex:
             raise InputError("At least one answer must be wanted", where="k", got=k, allowed="1 or more")
 
     def _allowed(
-        self, restrict: Restrict | None, exclude: IntArray | None, sets: Mapping[str, IntArray]
+        self,
+        restrict: Restrict | None,
+        exclude: IntArray | None,
+        sets: Mapping[str, IntArray],
+        away: Positions | None = None,
     ) -> tuple[Allowed, Positions | None]:
         """The places to search, and those among them that may not be answered."""
-        named = {name: self._places(items) for name, items in sets.items()}
-        allowed, away = self.restricts.allowed((restrict or Restrict()).expression, named)
-        if exclude is not None and len(exclude):
-            own = self._places(exclude)
-            away = own if away is None else np.union1d(away, own)
-        return allowed, away
+        named = {name: self.places(items) for name, items in sets.items()}
+        allowed, taken = self.restricts.allowed((restrict or Restrict()).expression, named)
+        if away is None and exclude is not None and len(exclude):
+            away = self.places(exclude)
+        if away is None or taken is None:
+            return allowed, taken if away is None else away
+        return allowed, np.union1d(taken, away)
 
-    def _places(self, items: IntArray) -> Positions:
+    def places(self, items: IntArray) -> Positions:
         """Of the item_nums that are here."""
         local = items.astype(np.int64) - self.first
         return places_of(self.tree.position, local[(local >= 0) & (local < len(self.tree.order))])
@@ -193,8 +208,7 @@ class RestrictedIndex:
     def _candidates(self, queries: FloatArray, allowed: Allowed, away: Positions | None, k: int) -> Found:
         """For each query places among which its k best are."""
         if self._int8 is not None and self._int8.compiled and self._takes_codes(len(queries), allowed):
-            scan = allowed.rows is None or allowed.size >= GATHER_BELOW["int8"] * allowed.width
-            found = self._int8.candidates(queries, allowed, away, k, scan)
+            found = self._int8.candidates(queries, allowed, away, k, _scans(allowed))
             return [self._fewer(query, some, k) for query, some in zip(queries, found, strict=True)]
         scorer = self._float or self._int8
         assert scorer is not None
@@ -230,6 +244,11 @@ class RestrictedIndex:
             rows *= wide
             result[start : start + len(rows)] = rows.sum(axis=1)
         return result if self.weights is None else result * self.weights[positions]
+
+
+def _scans(allowed: Allowed) -> bool:
+    """Whether the compiled search reads stretches through, or the allowed rows alone."""
+    return allowed.rows is None or allowed.size >= GATHER_BELOW["int8"] * allowed.width
 
 
 def _scored(

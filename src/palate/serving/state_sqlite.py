@@ -125,7 +125,9 @@ class SqliteState:
                 row = (kept.item["item_id"], json.dumps(kept.as_dict()))
                 version = "(SELECT coalesce(max(version), 0) + 1 FROM items)"
                 db.execute(f"INSERT OR REPLACE INTO items SELECT ?, {version}, ?", row)
-                db.execute("INSERT OR REPLACE INTO llm_queue VALUES (?, ?)", (row[0], time.time()))
+                db.execute("DELETE FROM llm_queue WHERE item_id = ?", row[:1])
+                if not kept.gone:
+                    db.execute("INSERT INTO llm_queue VALUES (?, ?)", (row[0], time.time()))
 
         self._write(put)
 

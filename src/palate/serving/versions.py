@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from palate.data.whole_file import replace_file
@@ -10,6 +12,7 @@ from palate.errors import InputError
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
+_GONE = ".gone-"
 _REMEMBERED = 20  # earlier choices
 
 
@@ -60,6 +63,22 @@ def rollback(folder: Path, check: Callable[[Path], object] | None = None) -> str
         check(folder / earlier[0])
     _write(folder, earlier)
     return earlier[0]
+
+
+def prune(folder: Path, keep: int) -> list[str]:
+    """Remove old snapshots and return their names. The `keep` newest stay, the current one, and that before it.
+
+    A server that still answers from a removed one goes on: its files are mapped.
+    """
+    chosen, known = _chosen(folder), list_snapshots(folder)
+    staying = {*known[max(0, len(known) - keep) :], *[name for name in chosen if name in known][:2]}
+    removed = [name for name in known if name not in staying]
+    for name in removed:
+        with suppress(OSError):  # removed by another process
+            (folder / name).rename(folder / f"{_GONE}{name}")  # in one step: nobody sees half of it
+    for left in folder.glob(f"{_GONE}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return removed
 
 
 def current(folder: Path) -> Path:

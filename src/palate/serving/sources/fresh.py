@@ -1,0 +1,40 @@
+"""The nearest among new items: those that came after the snapshot was built, and the newest of the catalogue."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from palate.serving import reasons
+from palate.serving.candidates import Asked, Candidates
+
+_DAY = 86_400_000_000  # microseconds
+
+
+def fresh(asked: Asked) -> list[Candidates]:
+    """New by `created_at`, where the catalogue has that; what was put since the snapshot is new in any case."""
+    snapshot, config, (exclude, sets) = asked.snapshot, asked.config.fresh, asked.seen
+    newest, restrict = snapshot.newest, asked.query.restrict
+    now = time.time_ns() // 1000 if asked.moment is None else asked.moment
+    n = min(int(np.searchsorted(-newest.times, int(config.days * _DAY) - now, side="right")), config.most)
+    items, scores = newest.items[:n], newest.vectors[:n] @ asked.vectors[0]
+    out = [each for each in (exclude, snapshot.index.gone) if each is not None]
+    scores[_among(newest.places, np.concatenate(out), n)] = -np.inf
+    if restrict is not None:
+        allowed = np.zeros(n, dtype=bool)
+        allowed[_among(newest.places, snapshot.index.main.allowed(restrict, sets), n)] = True
+        scores[~allowed] = -np.inf
+    if snapshot.index.new is not None:
+        put, theirs = snapshot.index.new.search(asked.vectors, restrict, asked.pool, exclude, sets)
+        items, scores = np.append(items, put[0]), np.append(scores, theirs[0])
+    best = np.argsort(-scores, kind="stable")[: asked.pool]
+    best = best[scores[best] > -np.inf]
+    why = lambda item: reasons.for_fresh(snapshot, item)  # noqa: E731
+    return [Candidates("fresh", items[best], scores[best], why)]
+
+
+def _among(places, items, n):  # type: ignore[no-untyped-def]
+    """Where items of the snapshot stand among the first `n` of the newest."""
+    found = places[items[items < len(places)]]
+    return found[(found >= 0) & (found < n)]
