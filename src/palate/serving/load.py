@@ -108,7 +108,7 @@ class Snapshot:
             titles=Chained(base.titles, _titles(items)),
             item_nums=ItemNums(base.item_nums, nums, frozenset(new.replaces.tolist())),
             categories=Chained(base.categories, _categories(items)),
-            **{name: getattr(base, name) for name in ("likeness", "by_turn", "by_creation", "user_nums", "_rows_of")},
+            **{name: getattr(base, name) for name in ("likeness", "by_turn", "newest", "user_nums", "_rows_of")},
         )
         return grown
 
