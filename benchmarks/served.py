@@ -46,6 +46,11 @@ class Server:
         """Bytes in memory of the process, pages of mapped files too."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def worked(self) -> float:
+        """Seconds of processor time so far: what a machine that does nothing else would take, on one core."""
+        told = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+
     def open_files(self) -> int:
         return len([*Path(f"/proc/{self.process.pid}/fd").iterdir()])
 

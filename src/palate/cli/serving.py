@@ -11,7 +11,6 @@ import typer
 from palate.cli.options import JsonOption, ProjectOption, open_run, say
 from palate.cli.server import Served, run_server
 from palate.errors import InputError
-from palate.project.config import load_config
 from palate.serving import describe
 from palate.serving.keys import keys_of, read_keys
 from palate.serving.load import load_snapshot
@@ -128,7 +127,11 @@ def serve(
     operations = Operations(
         keys=tuple(keys_of()), keys_file=keys, rate=rate, origins=tuple(allow_origin or ()), drain=drain, watch=1.0
     )
-    pipeline = load_config(project).serving if (project / "palate.yaml").exists() else None
+    pipeline = None
+    if (project / "palate.yaml").exists():
+        from palate.project.config import load_config
+
+        pipeline = load_config(project).serving
     check_address(host, port, operations, state, open_to_all)
     folder = local_snapshots(project, snapshots)
     start_server(folder, host, port, pipeline, state, operations, workers, log, kafka)
