@@ -95,7 +95,7 @@ def start_server(
     current(snapshots)  # where there is none, no state is made either
     kept = None if state == "none" else open_state(state or f"sqlite:{snapshots.parent / 'state.sqlite'}")
     app = create_app(snapshots, os.environ.get("PALATE_API_KEY"), blend, kept, snapshots.parent / "landing")
-    add_console(app, app.state.snapshot)
+    add_console(app, app.state.snapshot, snapshots.parent / "experiments")
     if host in _LOOPBACK:
         # A page elsewhere whose name is re-bound to this machine must not read people's histories.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])

@@ -122,6 +122,8 @@ class Config(Section):
     controls: ControlsSection = ControlsSection()
     serving: BlendConfig = BlendConfig()
     """Shares of the slate, and how new interests are drawn and for how long."""
+    experiments: dict[str, dict[str, Any]] = {}
+    """Name to declaration (`experiments.declare.Experiment`); files of the folder `experiments` come on top."""
     verb: str = "chose"
     """What people do with an item, past tense: "because you watched …"."""
 
