@@ -54,36 +54,51 @@ def moments(values: npt.ArrayLike) -> Moments:
 def welch(treated: Moments, control: Moments, level: float = 0.95) -> Difference:
     """Welch's (1947) two-sided test of unequal variances, with the interval of the difference.
 
-    The relative difference has an interval by the delta method on the ratio of two independent means (Casella & Berger
-    2002, 5.5.4). Fewer than two in a group give NaN: nothing is known of the spread. Two groups without any spread are
-    told apart with p = 0 if their means differ, and p = 1 if not.
+    The relative difference has an interval by the delta method (Casella & Berger 2002, 5.5.4). Fewer than two in a
+    group give NaN: nothing is known of the spread. Two groups without any spread are told apart with p = 0 if their
+    means differ, and p = 1 if not.
 
     Raises:
         InputError: `level` outside (0, 1).
     """
     if not 0 < level < 1:
         raise InputError("A level lies between 0 and 1", got=level)
-    a, b = treated.error2, control.error2
-    found, error = treated.mean - control.mean, math.sqrt(a + b)
+    a, b, n, m = treated.error2, control.error2, treated.n, control.n
+    found, error, relative = treated.mean - control.mean, math.sqrt(a + b), _relative(treated, control, level)
     if math.isnan(error):
-        nothing = Interval(found, math.nan, math.nan)
-        return Difference(nothing, _relative(treated, control, math.nan), math.nan, error, math.nan)
+        return Difference(Interval(found, math.nan, math.nan), relative, math.nan, error, math.nan)
     if error == 0:
-        p_value = 1.0 if found == 0 else 0.0
-        return Difference(Interval(found, found, found), _relative(treated, control, 0.0), p_value, 0.0, math.inf)
+        return Difference(Interval(found, found, found), relative, float(found == 0), 0.0, math.inf)
     from scipy.stats import t
 
-    df = (a + b) ** 2 / (a**2 / (treated.n - 1) + b**2 / (control.n - 1))
-    reach = float(t.isf((1 - level) / 2, df))
+    df, reach = _degrees(a, b, n, m), _reach(a, b, n, m, level)
     p_value = 2 * float(t.sf(abs(found) / error, df))
-    interval = Interval(found, found - reach * error, found + reach * error)
-    return Difference(interval, _relative(treated, control, reach), p_value, error, df)
+    return Difference(Interval(found, found - reach, found + reach), relative, p_value, error, df)
 
 
-def _relative(treated: Moments, control: Moments, reach: float) -> Interval:
-    if control.mean == 0 or math.isnan(control.mean):
+def _relative(treated: Moments, control: Moments, level: float) -> Interval:
+    """By the delta method on the logarithm of the ratio; on the ratio itself where the means differ in sign."""
+    if control.mean == 0 or math.isnan(control.mean) or math.isnan(treated.mean):
         return Interval(math.nan, math.nan, math.nan)
-    ratio = treated.mean / control.mean
-    error = math.sqrt(treated.error2 + ratio**2 * control.error2) / abs(control.mean)
-    lift = (treated.mean - control.mean) / abs(control.mean)
-    return Interval(lift, lift - reach * error, lift + reach * error)
+    ratio, lift = treated.mean / control.mean, (treated.mean - control.mean) / abs(control.mean)
+    if ratio > 0:
+        a, b = treated.error2 / treated.mean**2, control.error2 / control.mean**2
+        factor = math.exp(min(_reach(a, b, treated.n, control.n, level), 700.0))
+        ends = sorted(math.copysign(1, control.mean) * (end - 1) for end in (ratio / factor, ratio * factor))
+        return Interval(lift, *ends)
+    a, b = treated.error2 / control.mean**2, ratio**2 * control.error2 / control.mean**2
+    reach = _reach(a, b, treated.n, control.n, level)
+    return Interval(lift, lift - reach, lift + reach)
+
+
+def _reach(a: float, b: float, n: int, m: int, level: float) -> float:
+    """Half the length of an interval, from the squared errors of two groups of `n` and `m`."""
+    if math.isnan(a + b) or a + b == 0:
+        return a + b
+    from scipy.stats import t
+
+    return float(t.isf((1 - level) / 2, _degrees(a, b, n, m))) * math.sqrt(a + b)
+
+
+def _degrees(a: float, b: float, n: int, m: int) -> float:
+    return (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1))

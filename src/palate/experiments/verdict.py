@@ -121,7 +121,9 @@ def _span(effect: Effect, peeking: bool) -> str:
     low, high = relative.low, relative.high
     if peeking and effect.always is not None and absolute.mean != absolute.low:
         wider = (absolute.mean - effect.always.low) / (absolute.mean - absolute.low)
-        low, high = (relative.mean - wider * (relative.mean - low), relative.mean + wider * (high - relative.mean))
+        # as the interval is one of the ratio's logarithm; a lift of -100% or less has none
+        ratio = 1 + relative.mean
+        low, high = (ratio * ((1 + end) / ratio) ** wider - 1 if 1 + end > 0 < ratio else end for end in (low, high))
     if math.isnan(relative.mean):
         return f"a change of {_figure(absolute.mean)} [{_figure(absolute.low)}, {_figure(absolute.high)}]"
     return f"{relative.mean:+.1%} [{low:+.1%}, {high:+.1%}]"
