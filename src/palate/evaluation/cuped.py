@@ -52,4 +52,4 @@ def cuped(values: Sequence[Array], before: Sequence[Array]) -> Adjusted:
         return Adjusted(tuple(values), 0.0, 0.0)
     theta = both / spread
     adjusted = tuple(v - theta * (b - mean) for v, b in zip(values, filled, strict=True))
-    return Adjusted(adjusted, theta, both / np.sqrt(spread * own))
+    return Adjusted(adjusted, theta, float(both / np.sqrt(spread * own)))

@@ -86,7 +86,7 @@ def analyse(log: Log, experiment: Experiment, now: datetime, changed: Changes = 
     gathered = gather(log, experiment, rows)
     checks = checks_of(gathered, experiment, now, changed)
     if log.notes:
-        checks.append(Check("time zones", "warning", "; ".join(log.notes).capitalize() + "."))
+        checks.append(Check("time zones", "warning", f"{log.notes[0][:1].upper()}{'; '.join(log.notes)[1:]}."))
     status = experiment.status(now)
     counts = dict(gathered.people["variant"].value_counts().iter_rows())
     people = {name: int(counts.get(number, 0)) for number, name in enumerate(experiment.variants)}

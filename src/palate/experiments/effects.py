@@ -107,36 +107,33 @@ def person_effects(
 ) -> list[Effect]:
     """Effects on what people did, over the people given."""
     names = list(experiment.variants)
-    parts = {
-        name: people.filter((pl.col("variant") == number) & pl.col(f"{metric.name}.x").is_not_null())
-        for number, name in enumerate(names)
-    }
-    x = [part[f"{metric.name}.x"].to_numpy() for part in parts.values()]
-    limit = math.nan
+    variant, known = people["variant"].to_numpy(), people[f"{metric.name}.x"].is_not_null().to_numpy()
+    own = [known & (variant == number) for number in range(len(names))]
+
+    def column(part: str) -> list[Array]:
+        values = people[f"{metric.name}.{part}"].cast(pl.Float64).to_numpy()
+        return [values[mask] for mask in own]
+
+    plain, limit = column("x"), math.nan
     if metric.winsorise is not None:
-        x, limit = list(winsorised(x, metric.winsorise)[0]), winsorised(x, metric.winsorise)[1]
+        capped, limit = winsorised(plain, metric.winsorise)
+        plain = list(capped)
     if metric.quantile is not None:
-        figures = dict(zip(names, x, strict=True))
+        figures = dict(zip(names, plain, strict=True))
         return [_quantiles(each, figures, metric.quantile, experiment) for each in blank]
     if metric.denominator is not None:
-        plain = [linearised(a, part[f"{metric.name}.y"].to_numpy()) for a, part in zip(x, parts.values(), strict=True)]
-    else:
-        plain = x
-    before = [
-        part[f"{metric.name}.before"].to_numpy() if metric.before is not None else np.zeros(part.height)
-        for part in parts.values()
-    ]
-    held = cuped(plain, before) if all(not np.isnan(each).any() for each in plain) else None
-    values = dict(zip(names, plain if held is None else held.values, strict=True))
-    raw = dict(zip(names, plain, strict=True))
-    found = []
+        plain = [linearised(above, below) for above, below in zip(plain, column("y"), strict=True)]
+    values, correlation = plain, 0.0
+    if metric.before is not None and not any(np.isnan(each).any() for each in plain):
+        held = cuped(plain, column("before"))
+        values, correlation = list(held.values), held.correlation
+    found, control = [], names.index(experiment.baseline)
     for each in blank:
-        groups = values[each.variant], values[experiment.baseline]
-        made = _compared(each, *groups, experiment, [len(group) for group in groups])
-        figures_of = {"treated": _mean(raw[each.variant]), "control": _mean(raw[experiment.baseline])}
-        found.append(
-            replace(made, correlation=0.0 if held is None else float(held.correlation), limit=limit, **figures_of)
-        )
+        treated = names.index(each.variant)
+        counts = [len(values[treated]), len(values[control])]
+        made = _compared(each, values[treated], values[control], experiment, counts)
+        means = {"treated": _mean(plain[treated]), "control": _mean(plain[control])}
+        found.append(replace(made, correlation=correlation, limit=limit, **means))  # type: ignore[arg-type]
     return found
 
 
