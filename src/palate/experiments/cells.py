@@ -12,11 +12,9 @@ from palate.experiments.metrics import DAY, Metric
 SUMS = ("n", "x", "y", "xx", "xy", "yy")
 """As `evaluation.ratio.Sums` has them."""
 _SCHEMA = {"table": pl.String, "key": pl.Int64, "variant": pl.UInt8, **dict.fromkeys(SUMS, pl.Float64)}
-_KEYS = {
-    "day": pl.col("since") // DAY,
-    "weekday": (pl.col("at") // DAY + 3) % 7,  # 1970 began on a Thursday; 0 is Monday
-    "date": pl.col("at") // DAY,
-}
+_DAY, _DATE = pl.col("since") // DAY, pl.col("at") // DAY
+_KEYS = {"day": pl.col("day"), "date": pl.col("date"), "weekday": (pl.col("date") + 3) % 7}
+"""1970 began on a Thursday; weekday 0 is Monday."""
 
 
 def aggregates(metrics: Iterable[Metric]) -> list[pl.Expr]:
@@ -39,9 +37,10 @@ def cells_of(deeds: Deeds, metric: Metric, last: int) -> pl.DataFrame:
         return pl.DataFrame(schema=_SCHEMA)
     people, tables = deeds.people.select("unit", "variant", "exposed"), []
     x, y = pl.col(f"{metric.name}.x"), pl.col(f"{metric.name}.y") if metric.denominator is not None else pl.lit(0.0)
+    grouped = deeds.after.lazy().group_by("unit", day=_DAY, date=_DATE).agg(aggregates([metric]))
+    daily = grouped.select("unit", "day", "date", x1=x, y1=y).collect(engine="streaming").join(people, on="unit")
     for table, key in _KEYS.items():
-        grouped = deeds.after.group_by("unit", key.alias("key")).agg(aggregates([metric]))
-        values = grouped.select("unit", "key", x.alias("x1"), y.alias("y1")).join(people, on="unit")
+        values = daily.group_by("unit", "variant", "exposed", key.alias("key")).agg(pl.col("x1", "y1").sum())
         if table == "day":
             values = values.filter(pl.col("exposed") + (pl.col("key") + 1) * DAY <= last)
         summed = _sums(values, metric, running=table == "date")

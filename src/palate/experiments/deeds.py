@@ -16,6 +16,7 @@ from palate.experiments.shards import Seen, Shard, hashed
 _NAMED = 5  # ids that a finding names
 _LAGS = 2_000  # of a shard, to find clocks that go wrong
 _SECOND = 1_000_000
+_MIX = pl.lit(0x9E3779B97F4A7C15, dtype=pl.UInt64)  # odd: no two numbers become one
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Items:
 class Deeds:
     """A shard's people and rows.
 
-    people: unit, variant (a number), label, exposed (microseconds), known_before (did anything before).
+    people: unit, variant (a number), label (one of those seen), exposed (microseconds), known_before (did anything before).
     after: unit, since (microseconds since exposure, not negative), at, event, value, item, cluster, novel.
     before: the same of the days before exposure, events alone.
     """
@@ -100,8 +101,9 @@ def deeds_of(shard: Shard, experiment: Experiment, seen: Seen, items: Items) -> 
 def _shown(shown: pl.DataFrame, experiment: Experiment, seen: Seen, findings: Findings) -> pl.DataFrame:
     """Impressions that count, with the number of their variant."""
     counts, names = findings.counts, list(experiment.variants)
-    logged = pl.when(pl.col("request").is_null()).then(pl.col("at").cast(pl.UInt64)).otherwise(pl.col("request"))
-    once = shown.with_columns(logged=logged).unique(["unit", "logged", "item"], keep="first").drop("logged")
+    # one number instead of two or three columns is twice as fast; two of 100 million are one by chance once in 4,000
+    slate = pl.col("request").fill_null(pl.col("unit") + pl.col("at").cast(pl.UInt64) * _MIX)
+    once = shown.filter((slate * _MIX + pl.col("item")).is_first_distinct())
     counts["impressions logged twice"] += shown.height - once.height
     within = (pl.col("at") >= microseconds(experiment.start)) & (pl.col("at") < microseconds(experiment.end))
     timely = once.filter(within)
@@ -124,12 +126,12 @@ def _counts(said: object, names: list[str]) -> bool:
 
 def _people(shown: pl.DataFrame, experiment: Experiment, findings: Findings) -> pl.DataFrame:
     """Those who saw one variant, with the time of their first impression."""
-    people = shown.group_by("unit").agg(
+    seen = (
         pl.col("at").min().alias("exposed"),
-        pl.col("variant").min(),
+        pl.col("variant", "label").min(),
         pl.col("variant").max().alias("other"),
-        pl.col("label").get(pl.col("at").arg_min()),
     )
+    people = shown.lazy().group_by("unit").agg(*seen).collect(engine="streaming")
     mixed = people.filter(pl.col("variant") != pl.col("other"))
     findings.counts["people"] += people.height
     findings.counts["people in two variants"] += mixed.height

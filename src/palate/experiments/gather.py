@@ -92,7 +92,7 @@ def _people(deeds: Deeds, metrics: Sequence[Metric], last: int, slices: pl.DataF
 
 def _values(after: pl.DataFrame, metrics: Sequence[Metric], days: float) -> pl.DataFrame:
     rows = after.filter(pl.col("since") < int(days * DAY)) if days else after
-    return rows.group_by("unit").agg(aggregates(metrics))
+    return rows.lazy().group_by("unit").agg(aggregates(metrics)).collect(engine="streaming")
 
 
 class _Wholes:
