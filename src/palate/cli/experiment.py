@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,7 +150,7 @@ def _say(console: Console, lines: list[str]) -> None:
         console.print(Text(printable(line, 2000)), soft_wrap=True)
 
 
-def _table(console: Console, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(console: Console, names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(*names)
     for row in rows:
         table.add_row(*[Text(printable(cell, 400)) for cell in row])

@@ -65,7 +65,7 @@ def assign(split: Split, unit: str, moment: datetime) -> Assigned | None:
         reached += share
         if at < reached:
             return Assigned(variant)
-    return Assigned(next(reversed(split.shares)))  # what rounding left over
+    return Assigned(list(split.shares)[-1])  # what rounding left over
 
 
 def place(*names: str) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from palate.data.assignment import Assigned
 from palate.experiments.declare import Experiment
 from palate.experiments.log import Log, microseconds
 from palate.experiments.metrics import CONSUMED, DAY, SHOWN, SLATE, Metric
@@ -63,7 +64,8 @@ class Items:
 class Deeds:
     """A shard's people and rows.
 
-    people: unit, variant (a number), label (one of those seen), exposed (microseconds), known_before (did anything before).
+    people: unit, variant (a number), label (one of those seen), exposed (microseconds), known_before (did anything
+    before).
     after: unit, since (microseconds since exposure, not negative), at, event, value, item, cluster, novel.
     before: the same of the days before exposure, events alone.
     """
@@ -120,8 +122,8 @@ def _shown(shown: pl.DataFrame, experiment: Experiment, seen: Seen, findings: Fi
     return free.with_columns(variant=variant).drop_nulls("variant")
 
 
-def _counts(said: object, names: list[str]) -> bool:
-    return not said.forced and said.variant in names  # type: ignore[attr-defined]
+def _counts(said: Assigned, names: list[str]) -> bool:
+    return not said.forced and said.variant in names
 
 
 def _people(shown: pl.DataFrame, experiment: Experiment, findings: Findings) -> pl.DataFrame:

@@ -180,10 +180,8 @@ def _quantiles(blank: Effect, values: Mapping[str, Array], quantile: float, expe
     figures = [float(np.sort(each)[min(len(each) - 1, int(quantile * len(each)))]) for each in (treated, control)]
     scale = figures[1] or math.nan
     relative = Interval(*(end / scale for end in (found.mean, found.low, found.high)))
-    counts = {"n_treated": len(treated), "n_control": len(control)}
-    return replace(
-        blank, treated=figures[0], control=figures[1], absolute=found, relative=relative, p_value=p_value, **counts
-    )
+    counted = replace(blank, n_treated=len(treated), n_control=len(control), treated=figures[0], control=figures[1])
+    return replace(counted, absolute=found, relative=relative, p_value=p_value)
 
 
 def _group_figures(metric: Metric, gathered: Gathered, experiment: Experiment) -> dict[str, Array]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from palate.errors import InputError
 
-_SHOWN = {"item_id": pl.String, "timestamp": pl.Datetime, "variant": pl.String}
-_DONE = {"item_id": pl.String, "timestamp": pl.Datetime, "event_type": pl.String}
+_SHOWN: dict[str, Any] = {"item_id": pl.String, "timestamp": pl.Datetime, "variant": pl.String}
+_DONE: dict[str, Any] = {"item_id": pl.String, "timestamp": pl.Datetime, "event_type": pl.String}
 _OPTIONAL = {"request_id": pl.String, "event_id": pl.String, "value": pl.Float64, "snapshot": pl.String}
 
 
@@ -67,7 +68,7 @@ def log_of(
 
 
 def _scanned(
-    paths: Path | Sequence[Path], schema: dict[str, type[pl.DataType]], what: str
+    paths: Path | Sequence[Path], schema: Mapping[str, Any], what: str
 ) -> tuple[pl.LazyFrame, tuple[str, ...]]:
     listed = [paths] if isinstance(paths, Path) else list(paths)
     files = [file for path in listed for file in (sorted(path.glob("**/*.parquet")) if path.is_dir() else [path])]
@@ -78,9 +79,7 @@ def _scanned(
     return _typed(pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore"), schema, what)
 
 
-def _typed(
-    frame: pl.LazyFrame, schema: dict[str, type[pl.DataType]], what: str
-) -> tuple[pl.LazyFrame, tuple[str, ...]]:
+def _typed(frame: pl.LazyFrame, schema: Mapping[str, Any], what: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
     try:
         found = frame.collect_schema()
     except pl.exceptions.PolarsError as error:

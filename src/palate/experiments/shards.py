@@ -92,7 +92,7 @@ def look(log: Log, experiment: Experiment) -> Seen:
         int(ours["nameless"].sum()),
         {str(name): n for name, n in done.select("event_type", "len").iter_rows() if name is not None},
         min(microseconds(experiment.end), microseconds(max(latest))),
-        int(ours["snapshot"].max() or 0),  # type: ignore[call-overload]
+        max(ours["snapshot"].to_list()),
     )
 
 
