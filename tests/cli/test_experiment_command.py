@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from planted_log import END, START, planted_tables
 from tiny_snapshot import tiny_snapshot
 
-HALVES = {"control": {"share": 0.5}, "more": {"share": 0.5, "settings": {"exploration": 0.4}}}
+HALVES = {"control": {"share": 0.5}, "more": {"share": 0.5, "settings": {"sources": {"exploration": 0.4}}}}
 
 
 def declare(folder: Path, **said: object) -> None:

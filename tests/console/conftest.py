@@ -34,7 +34,7 @@ FLAGS = [
 
 def app_over(snapshot: Path) -> FastAPI:
     app = create_app(snapshot)
-    add_console(app, app.state.snapshot)
+    add_console(app, app.state.live)
     return app
 
 

@@ -81,7 +81,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
     (folder / "experiments" / "torn").mkdir()
     (folder / "experiments" / "torn" / "report.json").write_text("{")
     app: FastAPI = create_app(tiny_snapshot(folder / "snapshots"))
-    add_console(app, app.state.snapshot, folder / "experiments")
+    add_console(app, app.state.live, folder / "experiments")
     return TestClient(app)
 
 

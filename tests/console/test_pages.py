@@ -115,7 +115,7 @@ def test_a_person_sees_the_interests_drawn_the_new_one_and_why(client: TestClien
 def test_a_draw_that_explores_nothing_says_so(tmp_path: Path) -> None:
     parts = replace(tiny_parts(), transitions=None)
     app = create_app(build_snapshot(tmp_path, parts))
-    add_console(app, app.state.snapshot)
+    add_console(app, app.state.live)
     with TestClient(app) as client:
         parsed = page(client, "/person?id=u3")
     assert "This draw explores nothing" in parsed.text

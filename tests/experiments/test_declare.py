@@ -26,6 +26,7 @@ HALVES = {"control": {"share": 0.5}, "more": {"share": 0.5}}
         ({"variants": {"a|b": {"share": 0.5}, "c": {"share": 0.5}}}, "pattern"),
         ({"variants": {"a": {"share": 0.5, "setings": {}}, "b": {"share": 0.5}}}, "settings"),
         ({"start": datetime(2026, 3, 2)}, "timezone"),
+        ({"name": "forced"}, "another name"),
         ({"end": START}, "ends before it starts"),
         ({"slots": (0.5, 0.5)}, "stretch"),
         ({"control": "nobody"}, "no variant 'nobody'"),
@@ -40,7 +41,7 @@ HALVES = {"control": {"share": 0.5}, "more": {"share": 0.5}}
 def test_what_cannot_be_is_named(said, named):
     with pytest.raises(InputError) as error:
         experiment(**said)
-    assert named in str(error.value) and "trial" in str(error.value)
+    assert named in str(error.value) and str(said.get("name", "trial")) in str(error.value)
 
 
 def test_files_and_sections_are_read_together(tmp_path: Path):
@@ -72,13 +73,12 @@ def test_overlapping_slots_of_a_layer_are_refused_and_what_is_free_is_said():
 
 
 def test_two_experiments_must_not_set_the_same_thing_for_one_person():
-    def setting(name: str, **said: object):
-        variants = {"control": {"share": 0.5}, "on": {"share": 0.5, "settings": {"explore": said}}}
-        return named(name, variants=variants)
+    def setting(name: str, **settings: object):
+        return named(name, variants={"control": {"share": 0.5}, "on": {"share": 0.5, "settings": settings}})
 
-    check_together([setting("a", pool=3), setting("b", temperature=1)])
+    check_together([setting("a", probe=3), setting("b", epsilon=0.1)])
     with pytest.raises(InputError, match=r"set the same thing"):
-        check_together([setting("a", pool=3), setting("b", pool=4)])
+        check_together([setting("a", caps={"leaf": 2}), setting("b", caps={"creator": 2})])
     with pytest.raises(InputError, match="salt"):
         check_together([named("a", salt="s"), named("b", salt="s")])
 
@@ -86,7 +86,8 @@ def test_two_experiments_must_not_set_the_same_thing_for_one_person():
 def test_the_split_must_not_change_while_it_runs(tmp_path: Path):
     register, declared = Register(tmp_path), experiment()
     register.start(declared, START - timedelta(days=1))
-    assert not list(tmp_path.iterdir())  # not running: may be changed
+    register.start(experiment(salt="before"), START - timedelta(days=1))  # not running: may be changed
+    register.start(declared, START - timedelta(hours=1))
     register.start(declared, MIDDLE)
     register.start(declared, MIDDLE)
     moved = experiment(start=START.astimezone().isoformat(), end=END)
@@ -95,7 +96,7 @@ def test_the_split_must_not_change_while_it_runs(tmp_path: Path):
     turned = {"more": {"share": 0.5}, "control": {"share": 0.5}}
     for said in (
         {"variants": {"control": {"share": 0.4}, "more": {"share": 0.6}}},
-        {"variants": {"control": {"share": 0.5}, "more": {"share": 0.5, "settings": {"exploration": 0.5}}}},
+        {"variants": {"control": {"share": 0.5}, "more": {"share": 0.5, "settings": {"epsilon": 0.5}}}},
         {"salt": "other"},
         {"slots": (0.0, 0.5)},
         {"variants": turned},

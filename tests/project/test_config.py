@@ -45,9 +45,9 @@ def test_a_folder_without_a_project_says_how_to_make_one(tmp_path):
 
 
 def test_the_policy_of_slates_is_one_section(tmp_path):
-    text = GOOD + "serving: {exploration: 0.4, explore: {temperature: 0.5, refresh: 24}}\n"
+    text = GOOD + "serving: {sources: {sequence: 0.6, exploration: 0.4}, explore: {temperature: 0.5, refresh: 24}}\n"
     found = config(tmp_path, text).serving
-    assert (found.exploration, found.explore.temperature, found.explore.refresh) == (0.4, 0.5, 24)
+    assert (found.sources["exploration"], found.explore.temperature, found.explore.refresh) == (0.4, 0.5, 24)
     with pytest.raises(InputError, match=r"serving\.explore\.temperature"):
         config(tmp_path, GOOD + "serving: {explore: {temperature: -1}}\n")
 

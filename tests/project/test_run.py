@@ -55,6 +55,7 @@ def test_every_step_leaves_its_result(finished):
         "interests",
         "transitions",
         "models",
+        "ranker",
         "controls",
         "snapshot",
     ]
@@ -62,6 +63,7 @@ def test_every_step_leaves_its_result(finished):
     slate = recommend(snapshot, "u3", n=6)
     assert len(slate) == 6
     assert all(item.reasons for item in slate)
+    assert all(item.ranked is not None for item in slate if item.source != "popular")
 
 
 def test_the_report_is_whole(finished, tmp_path):

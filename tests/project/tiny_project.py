@@ -46,6 +46,7 @@ def make_project(folder: Path, base_url: str | None) -> Path:
         "annotate": {"items": 16},
         "interests": {"branching": [4, 2]},
         "models": {"sasrec": {"dimensions": 8, "blocks": 1, "epochs": 2, "length": 10}},
+        "ranker": {"epochs": 1, "width": 4},
         "controls": {"queries": 50},
     }
     if base_url is not None:

@@ -10,7 +10,8 @@ from tiny_snapshot import has
 from palate.serving.affinity import AffinityConfig, affinities, triggered
 from palate.serving.columns import ItemColumns, make_columns
 from palate.serving.load import Snapshot
-from palate.serving.pipeline import BlendConfig, recommend
+from palate.serving.pipeline import recommend
+from palate.serving.pipeline_config import PipelineConfig
 
 N = 200
 
@@ -65,7 +66,7 @@ def test_nothing_known_triggers_nothing_and_shares_are_shares(numbers: list[int]
 
 def test_two_attributes_share_the_places_of_one(snapshot: Snapshot) -> None:
     both = np.concatenate([np.flatnonzero(has(snapshot, name))[:5] for name in ("funny", "slow-burn")]).astype(np.int32)
-    config = BlendConfig(sequence=0.5, exploration=0, attribute=0.5, restricts=2)
+    config = PipelineConfig(sources={"sequence": 0.5, "attribute": 0.5}, attribute=AffinityConfig(restricts=2))
     slate = recommend(snapshot, both, 12, config=config)
     chosen = [each for each in slate if each.source == "attribute"]
     assert len(chosen) == 6

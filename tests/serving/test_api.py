@@ -13,7 +13,7 @@ from tiny_snapshot import has
 
 from palate.serving.api import create_app
 from palate.serving.load import Snapshot
-from palate.serving.pipeline import BlendConfig
+from palate.serving.pipeline_config import PipelineConfig
 
 PIECES = [
     "and",
@@ -201,7 +201,7 @@ def test_health_and_metrics(client: TestClient, snapshot: Snapshot) -> None:
     client.get("/v1/items/i0")
     text = client.get("/metrics").text
     assert 'palate_requests_total{route="/v1/items/{item_id}",status="200"}' in text
-    assert 'palate_request_seconds_bucket{route="/v1/items/{item_id}",le="+Inf"}' in text
+    assert 'palate_request_seconds_bucket{le="+Inf",route="/v1/items/{item_id}"}' in text
 
 
 def test_a_key_guards_v1_only(snapshot_folder: Path) -> None:
@@ -230,10 +230,10 @@ def test_the_docs_page_loads_nothing_from_elsewhere(client):
 
 
 def test_the_configured_share_is_what_is_explored(snapshot_folder: Path) -> None:
-    def sources(blend: BlendConfig) -> list[str]:
-        client = TestClient(create_app(snapshot_folder, blend=blend))
+    def sources(**shares: float) -> list[str]:
+        client = TestClient(create_app(snapshot_folder, pipeline=PipelineConfig(sources=shares)))
         items = client.get("/v1/recommend/u3", params={"request_id": "r", "n": 10}).json()["items"]
         return [item["source"] for item in items]
 
-    assert sources(BlendConfig(exploration=0.0)).count("exploration") == 0
-    assert sources(BlendConfig(sequence=0.5, exploration=0.5, attribute=0.0)).count("exploration") == 5
+    assert sources(sequence=0.6, attribute=0.2).count("exploration") == 0
+    assert sources(sequence=0.5, exploration=0.5).count("exploration") == 5

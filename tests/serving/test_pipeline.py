@@ -12,7 +12,8 @@ from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.interests.explore import ExploreConfig, TransitionTable
 from palate.serving.load import Snapshot
-from palate.serving.pipeline import BlendConfig, affinities, recommend
+from palate.serving.pipeline import affinities, recommend
+from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.snapshot import TRANSITION_SCHEMA
 
 
@@ -77,7 +78,7 @@ def test_a_small_restrict_answers_what_there_is(snapshot: Snapshot) -> None:
 
 def test_without_transitions_the_others_take_the_places(snapshot: Snapshot) -> None:
     bare = replace(snapshot, transitions=TransitionTable(pl.DataFrame(schema=TRANSITION_SCHEMA)))
-    slate = recommend(bare, "u0", 10, config=BlendConfig(attribute=0))
+    slate = recommend(bare, "u0", 10, config=PipelineConfig(sources={"sequence": 0.6, "exploration": 0.2}))
     assert [each.source for each in slate] == ["sequence"] * 10
 
 
@@ -100,15 +101,17 @@ def test_the_same_draw_gives_the_same_slate(snapshot: Snapshot) -> None:
     assert first == second
 
 
-def explored(snapshot: Snapshot, user: str, config: BlendConfig, seed: int = 0, moment: int | None = None) -> list[str]:
+def explored(
+    snapshot: Snapshot, user: str, config: PipelineConfig, seed: int = 0, moment: int | None = None
+) -> list[str]:
     slate = recommend(snapshot, user, 10, rng=np.random.default_rng(seed), config=config, moment=moment)
     return [each.item_id for each in slate if each.source == "exploration"]
 
 
 def test_a_temperature_draws_other_items_of_the_new_interest(snapshot: Snapshot) -> None:
     one_way = ExploreConfig(interests=1, recent=1)
-    cold = {tuple(explored(snapshot, "u3", BlendConfig(explore=one_way), seed)) for seed in range(12)}
-    config = BlendConfig(explore=one_way.model_copy(update={"temperature": 5.0}))
+    cold = {tuple(explored(snapshot, "u3", PipelineConfig(explore=one_way), seed)) for seed in range(12)}
+    config = PipelineConfig(explore=one_way.model_copy(update={"temperature": 5.0}))
     warm = {tuple(explored(snapshot, "u3", config, seed)) for seed in range(12)}
     assert len(cold) == 1
     assert len(warm) > 4
@@ -119,7 +122,7 @@ def test_a_temperature_draws_other_items_of_the_new_interest(snapshot: Snapshot)
 
 def test_what_is_explored_lasts_until_the_refresh(snapshot: Snapshot) -> None:
     hour = 3_600_000_000
-    config = BlendConfig(explore=ExploreConfig(refresh=2.0, temperature=5.0))
+    config = PipelineConfig(explore=ExploreConfig(refresh=2.0, temperature=5.0))
     morning = {tuple(explored(snapshot, "u3", config, seed, 10 * hour + seed)) for seed in range(6)}
     later = {tuple(explored(snapshot, "u3", config, 0, (10 + 2 * turn) * hour)) for turn in range(8)}
     assert len(morning) == 1

@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from palate.cli.options import JsonOption, ProjectOption, open_run, say
-from palate.cli.serving import HostOption, PortOption, check_port, start_server
+from palate.cli.serving import HostOption, PortOption, check_address, start_server
 from palate.data.readers import read_dataset
 from palate.errors import InputError
 from palate.interests.tree import shape_for
@@ -43,7 +43,7 @@ def demo(
     Example: `palate demo my-demo --serve`
     """
     if serve:
-        check_port(host, port)
+        check_address(host, port)
     make_sample(folder)
     _run_all(folder, as_json)
     if serve:

@@ -19,6 +19,7 @@ from palate.cli import (
     experiment,
     golden,
     interests,
+    keys,
     knowledge,
     llm,
     media,
@@ -55,6 +56,7 @@ for group in (
     recipes,
     experiment,
     serving,
+    keys,
     llm,
     bench,
 ):

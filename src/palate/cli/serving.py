@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from palate.cli.options import JsonOption, ProjectOption, open_run, say
+from palate.cli.server import Served, run_server
 from palate.errors import InputError
+from palate.experiments.declare import Experiment
+from palate.project.assigning import Assigner
 from palate.project.config import load_config
+from palate.project.project import Project
+from palate.project.trials import Trials
 from palate.serving import describe
+from palate.serving.keys import keys_of, read_keys
 from palate.serving.load import load_snapshot
-from palate.serving.pipeline import BlendConfig
-from palate.serving.state import open_state
+from palate.serving.operations import Operations, may_listen
+from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.versions import current, list_snapshots, rollback, use
 
 HostOption = Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")]
@@ -31,7 +37,43 @@ StateOption = Annotated[
     ),
 ]
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+WorkersOption = Annotated[
+    int,
+    typer.Option(envvar="PALATE_WORKERS", help="Processes that share the port, snapshot and counts.", min=1, max=64),
+]
+KeysOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="PALATE_KEYS_FILE",
+        help="Key file (`palate keys new`); it is read again when it changes.",
+        show_default=False,
+    ),
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option(
+        envvar="PALATE_RATE",
+        help="Requests a second that a key, or an address without one, may send to each worker; 429 beyond.",
+        min=0.001,
+        show_default=False,
+    ),
+]
+OriginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="PALATE_ALLOW_ORIGIN",
+        help="Origin of pages elsewhere that may call the API, as https://shop.example. Default: none may.",
+        show_default=False,
+    ),
+]
+OpenOption = Annotated[bool, typer.Option("--open", help="Serve and take writes without a key on any address.")]
+DrainOption = Annotated[
+    float,
+    typer.Option(
+        envvar="PALATE_DRAIN", help="Seconds of answering after SIGTERM, while /health/ready says 503.", min=0, max=600
+    ),
+]
+LogOption = Annotated[bool, typer.Option("--log/--no-log", help="A line of JSON for each request, on stderr.")]
 
 group = typer.Typer(no_args_is_help=True, help="The immutable folders that servers answer from.")
 
@@ -46,20 +88,49 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     state: StateOption = None,
+    workers: WorkersOption = 1,
+    keys: KeysOption = None,
+    rate: RateOption = None,
+    allow_origin: OriginOption = None,
+    open_to_all: OpenOption = False,
+    drain: DrainOption = 0.0,
+    log: LogOption = True,
 ) -> None:
     """Serve the current snapshot: the API at /v1 (documented at /docs) and the console at /console.
 
-    What slates are mixed of, and how new interests are drawn, stands in palate.yaml under `serving`.
-    PALATE_API_KEY, if set, is asked for as X-API-Key.
+    What slates are made of stands in palate.yaml under `serving`, what is tried on people under `experiments`.
+    Keys are asked for as X-API-Key: those of --keys, of PALATE_KEYS (a key file's text), and PALATE_API_KEY, which may
+    do all. Another snapshot that becomes current is served within a second or so, at once on SIGHUP.
 
     POST /v1/events and PUT /v1/items change what is served next; both are kept in the state, and events and
     impressions land as Parquet in .palate/landing for the next training.
 
     Example: `palate serve --project palate-demo --port 8080`
     """
+    if keys is not None:
+        read_keys(keys)
+    operations = Operations(
+        keys=tuple(keys_of()), keys_file=keys, rate=rate, origins=tuple(allow_origin or ()), drain=drain, watch=1.0
+    )
+    config = load_config(project) if (project / "palate.yaml").exists() else None
+    pipeline = None if config is None else config.serving
+    check_address(host, port, operations, state, open_to_all)
+    trials = () if config is None else Trials(Project(project, config)).start(datetime.now(UTC))
+    Assigner(trials, pipeline)  # what cannot be is said before a worker begins
+    start_server(project / ".palate" / "snapshots", host, port, pipeline, state, operations, workers, log, trials)
+
+
+def check_address(
+    host: str, port: int, operations: Operations | None = None, state: str | None = None, open_to_all: bool = False
+) -> None:
+    """Before any work is done.
+
+    Raises:
+        InputError: if nothing can listen there, or people elsewhere could write without a key.
+    """
+    keys = bool(keys_of()) if operations is None else bool(operations.keys or operations.keys_file)
+    may_listen(host, keys, state != "none", open_to_all)
     check_port(host, port)
-    blend = load_config(project).serving if (project / "palate.yaml").exists() else None
-    start_server(project / ".palate" / "snapshots", host, port, blend, state)
 
 
 def check_port(host: str, port: int) -> None:
@@ -82,31 +153,24 @@ def check_port(host: str, port: int) -> None:
 
 
 def start_server(
-    snapshots: Path, host: str, port: int, blend: BlendConfig | None = None, state: str | None = None
+    snapshots: Path,
+    host: str,
+    port: int,
+    pipeline: PipelineConfig | None = None,
+    state: str | None = None,
+    operations: Operations | None = None,
+    workers: int = 1,
+    log: bool = True,
+    experiments: tuple[Experiment, ...] = (),
 ) -> None:
     """Serve until stopped. What happened is kept beside the snapshots, or at the address `state`; "none": nowhere."""
-    import uvicorn
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from threadpoolctl import threadpool_limits
-
-    from palate.console.pages import add_console
-    from palate.serving.api import create_app
-
+    kept = None if state == "none" else state or f"sqlite:{snapshots.parent / 'state.sqlite'}"
+    operations = operations or Operations(keys=tuple(keys_of()), watch=1.0)
     current(snapshots)  # where there is none, no state is made either
-    kept = None if state == "none" else open_state(state or f"sqlite:{snapshots.parent / 'state.sqlite'}")
-    app = create_app(snapshots, os.environ.get("PALATE_API_KEY"), blend, kept, snapshots.parent / "landing")
-    add_console(app, app.state.snapshot, snapshots.parent / "experiments")
-    if host in _LOOPBACK:
-        # A page elsewhere whose name is re-bound to this machine must not read people's histories.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
     typer.echo(f"console  http://{host}:{port}/console", err=True)
     typer.echo(f"API      http://{host}:{port}/docs", err=True)
     typer.echo("Stop with Ctrl-C.", err=True)
-    # One request is a few small products: more BLAS threads only wake each other up.
-    with threadpool_limits(1):
-        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
-    if kept is not None:
-        kept.close()
+    run_server(Served(snapshots, host, pipeline, kept, operations), port, workers, log)
 
 
 @group.command("build")
@@ -144,7 +208,7 @@ def verify(
 def use_one(name: str, project: ProjectOption = Path()) -> None:
     """Make a snapshot the current one, once every file of it is checked: a damaged one is refused, the old one stays.
 
-    Servers started from now on answer from it.
+    Servers that run answer from it within a second or so.
     """
     use(project / ".palate" / "snapshots", name, load_snapshot)
     typer.echo(f"current: {name}")

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from palate import __version__
 from palate.console import experiments, views
 from palate.console.words import environment
+from palate.serving.live import Live
 from palate.serving.load import Snapshot
 
 STATIC = Path(__file__).parent / "static"
@@ -35,12 +36,12 @@ LONGEST = 500  # characters of a search
 View = dict[str, Any]
 
 
-def add_console(app: FastAPI, snapshot: Snapshot, trials: Path | None = None) -> None:
-    """Mount the console's pages at `/console`. They only read, and ask no language model.
+def add_console(app: FastAPI, live: Live, trials: Path | None = None) -> None:
+    """Mount the console's pages at `/console`, over what is served. They only read, and ask no language model.
 
     `trials` is a project's folder of experiments and their reports.
     """
-    pages = Pages(snapshot, trials)
+    pages = Pages(live, trials)
     routes = [
         Route("/", pages.overview),
         Route("/people", pages.people),
@@ -78,9 +79,13 @@ class Guarded:
 class Pages:
     """One method for each page; ids come in the query, so that any text can be an id."""
 
-    def __init__(self, snapshot: Snapshot, trials: Path | None = None) -> None:
-        self.snapshot, self.trials = snapshot, trials
+    def __init__(self, live: Live, trials: Path | None = None) -> None:
+        self.live, self.trials = live, trials
         self.templates = environment("palate.console")
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.live.built
 
     def overview(self, request: Request) -> Response:
         return self._page(request, "overview.html", "run", views.overview(self.snapshot))

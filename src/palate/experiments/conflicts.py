@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 from palate.errors import InputError
 from palate.experiments.declare import Experiment
@@ -29,7 +28,7 @@ def check_together(experiments: Sequence[Experiment]) -> None:
                 allowed=f"stretches that do not touch; free: {_free(one, experiments)}",
                 hint="Give one of them other slots, another layer, or another time.",
             )
-        both = sorted(set(_set_by(one)) & set(_set_by(other)))
+        both = sorted(_set_by(one) & _set_by(other))
         if not same_layer and both:
             raise InputError(
                 "Two experiments that run at the same time set the same thing.",
@@ -47,16 +46,9 @@ def check_together(experiments: Sequence[Experiment]) -> None:
             )
 
 
-def _set_by(experiment: Experiment) -> list[str]:
-    """Dotted names of all settings that any variant changes."""
-    return [name for variant in experiment.variants.values() for name in _leaves(variant.settings)]
-
-
-def _leaves(settings: dict[str, Any], above: str = "") -> list[str]:
-    found = []
-    for name, value in settings.items():
-        found += _leaves(value, f"{above}{name}.") if isinstance(value, dict) else [f"{above}{name}"]
-    return found
+def _set_by(experiment: Experiment) -> set[str]:
+    """What any variant changes, sections whole: which of two would lie over the other is nobody's to guess."""
+    return {name for variant in experiment.variants.values() for name in variant.settings}
 
 
 def _span(experiment: Experiment) -> str:

@@ -18,6 +18,7 @@ from palate.knowledge.attributes import read_yaml, validation_error
 
 NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 """Of experiments and variants: no sign that a logged label is made with."""
+_TAKEN = ("default", "forced")
 Name = Annotated[str, Field(pattern=NAME)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -75,6 +76,13 @@ class Experiment(_Declared):
     people who peek are shortest there, and hold everywhere."""
     pre_days: float = Field(default=28.0, gt=0)
     """Days before the first exposure that are held against what came after (CUPED)."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if name in _TAKEN:
+            raise ValueError(f"labels of other kinds begin with {name!r}: give it another name")
+        return name
 
     @field_validator("variants")
     @classmethod

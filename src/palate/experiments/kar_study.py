@@ -79,6 +79,9 @@ class KarSettings(Settings):
     epochs: int = Field(default=10, ge=1)
     batch: int = Field(default=512, ge=1)
     """Rows of a step; fewer where there are few rows."""
+    hide: float = Field(default=0.9, ge=0, le=1)
+    """Share of training rows in which a vector is hidden, of users and of items each: each of a few hundred people
+    has a vector of their own, by which a model learns them by heart."""
     skip: str = "tmdb_vote_average,tmdb_vote_count,text_source,sid_minionerec"
     """Columns that no model reads: what was gathered after the events, or made by an LLM."""
 
@@ -206,7 +209,8 @@ class KarStudy:
         return judged
 
     def _judged(self, backbone: str, arm: Arm, seed: int) -> FloatArray:
-        config = RankerConfig(seed=seed, epochs=self.settings.epochs, batch=self.settings.batch, threads=1)
+        settings = self.settings
+        config = RankerConfig(seed=seed, epochs=settings.epochs, batch=settings.batch, hide=settings.hide, threads=1)
 
         def made() -> FloatArray:
             ranker = self._ranker(backbone, arm, config)

@@ -52,25 +52,27 @@ class Register:
     def report_folder(self, experiment: Experiment) -> Path:
         return self.folder / experiment.name
 
+    def keep(self, experiment: Experiment, now: datetime) -> None:
+        """Keep the declaration: of one that is planned always, of one that runs unless there is one.
+
+        Raises:
+            StorageError: It cannot be written, or what was kept cannot be read.
+        """
+        status = experiment.status(now)
+        if status == "planned" or (status == "running" and self._kept(experiment) is None):
+            declared = experiment.model_dump(mode="json")
+            said = {**declared, "fingerprint": experiment.fingerprint(), "kept": now.isoformat()}
+            replace_file(self._path(experiment), json.dumps(said, indent=1) + "\n", "The declaration")
+
     def start(self, experiment: Experiment, now: datetime) -> None:
-        """Keep the declaration of one that runs, or hold it against what was kept.
+        """Keep the declaration, and hold that of one that runs against what was kept.
 
         Raises:
             InputError: The split or a variant's settings changed while it runs.
             StorageError: It cannot be written, or what was kept cannot be read.
         """
-        if experiment.status(now) != "running":
-            return
-        kept = self._kept(experiment)
-        if kept is None:
-            said = {
-                **experiment.model_dump(mode="json"),
-                "fingerprint": experiment.fingerprint(),
-                "kept": now.isoformat(),
-            }
-            replace_file(self._path(experiment), json.dumps(said, indent=1) + "\n", "The declaration")
-            return
-        if kept["fingerprint"] != experiment.fingerprint():
+        self.keep(experiment, now)
+        if experiment.status(now) == "running" and self.changes(experiment).split:
             raise InputError(
                 "The split of an experiment changed while it runs.",
                 where=f"experiment {experiment.name}",

@@ -72,6 +72,8 @@ class TransitionTable:
             "node_a", "node_b", "probability", descending=[False, False, True], nulls_last=True, maintain_order=True
         )
         self._best = best.select("next_node", "probability", "model", "prompt_hash")
+        self.next_nodes: IntArray = best["next_node"].to_numpy().astype(np.int32)
+        self._with: dict[int, list[Transition]] = {}
         self._ends = best.select("node_a", "node_b").to_numpy().astype(np.int64)
         self._keys = _pair_key(self._ends[:, 0], self._ends[:, 1])
 
@@ -80,12 +82,21 @@ class TransitionTable:
 
     def of(self, a: int, b: int) -> list[Transition]:
         """What comes after the pair; (a, a) is a single interest. Empty if the table has no such pair."""
-        key = _pair_key(np.int64(min(a, b)), np.int64(max(a, b)))
-        start, stop = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")
-        return [Transition(*row) for row in self._best[int(start) : int(stop)].iter_rows()]
+        start, stop = self.spans(np.int64(a), np.int64(b))
+        return [Transition(*row) for row in self._best[int(start) : int(stop)].iter_rows()] if start < stop else []
+
+    def spans(self, a: Any, b: Any) -> tuple[Any, Any]:
+        """For arrays of pairs where each has its stretch of `next_nodes`."""
+        keys = _pair_key(np.minimum(a, b).astype(np.int64), np.maximum(a, b).astype(np.int64))
+        return np.searchsorted(self._keys, keys, "left"), np.searchsorted(self._keys, keys, "right")
 
     def with_node(self, node: int) -> list[Transition]:
         """What comes after any pair with the node, the most frequent answer first: for pairs the table lacks."""
+        if node not in self._with:
+            self._with[node] = self._with_node(node)
+        return self._with[node]
+
+    def _with_node(self, node: int) -> list[Transition]:
         found = self._best[np.flatnonzero((self._ends == node).any(axis=1)).tolist()]
         first = found.group_by("next_node", maintain_order=True).agg(pl.first(*self._best.columns[1:]), pl.len())
         ranked = first.sort("len", "next_node", descending=[True, False]).drop("len")
@@ -137,7 +148,7 @@ def explore(
     node_of = tree.node_of_items(level)
     if len(query.history) == 0 or len(transitions) == 0:
         return Exploration(query)
-    nodes, weights = _recent_interests(node_of[query.history[-config.recent :]], config.half_life)
+    nodes, weights = recent_interests(node_of[query.history[-config.recent :]], config.half_life)
     met = np.bincount(node_of[query.history], minlength=len(tree.nodes)) / len(query.history)
     rare = config.rare_share / len(tree.at_level(level))
     fallback: tuple[float, tuple[int, ...], Transition] | None = None
@@ -154,7 +165,7 @@ def explore(
     return Exploration(query) if fallback is None else _towards(query, node_of, *fallback[1:], novel=False)
 
 
-def _recent_interests(nodes: IntArray, half_life: float) -> tuple[IntArray, npt.NDArray[np.float64]]:
+def recent_interests(nodes: IntArray, half_life: float) -> tuple[IntArray, npt.NDArray[np.float64]]:
     """Distinct nodes of recent events (oldest first) and the chance of each."""
     age = np.arange(len(nodes))[::-1]
     distinct, place = np.unique(nodes, return_inverse=True)

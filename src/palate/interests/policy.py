@@ -66,3 +66,12 @@ def interleave(
         taken.add(found[0])
         slate.append((*found, turn))
     return slate
+
+
+def in_turn(items: IntArray, groups: IntArray) -> IntArray:
+    """The first of each group in the order of `items`, then the second of each, and so on."""
+    grouped = np.argsort(groups, kind="stable")
+    first = np.searchsorted(groups[grouped], groups[grouped])
+    turn = np.empty(len(items), dtype=np.int64)
+    turn[grouped] = np.arange(len(items)) - first
+    return items[np.argsort(turn, kind="stable")]

@@ -19,7 +19,7 @@ from palate.knowledge.distil import StudentConfig
 from palate.knowledge.media import MediaConfig
 from palate.knowledge.route import RouteConfig
 from palate.llm.decoding.pools import DecodingConfig
-from palate.serving.pipeline import BlendConfig
+from palate.serving.pipeline_config import PipelineConfig
 
 _PREFIX = "PALATE__"
 
@@ -120,8 +120,10 @@ class Config(Section):
     models: dict[str, dict[str, Any]] = {}
     """Model name to parameters that are fixed; what is not named is chosen on validation from a small grid."""
     controls: ControlsSection = ControlsSection()
-    serving: BlendConfig = BlendConfig()
-    """Shares of the slate, and how new interests are drawn and for how long."""
+    ranker: dict[str, Any] | None = None
+    """Parameters of the ranker of slates (`models.ranking.pair_ranker`); null: none is trained."""
+    serving: PipelineConfig = PipelineConfig()
+    """What slates are made of: sources, ranker, caps, time."""
     experiments: dict[str, dict[str, Any]] = {}
     """Name to declaration (`experiments.declare.Experiment`); files of the folder `experiments` come on top."""
     verb: str = "chose"

@@ -21,6 +21,7 @@ from palate.project.knowledge_steps import KnowledgeSteps, read_kind
 from palate.project.model_steps import ModelSteps, tree_of
 from palate.project.progress import Bars
 from palate.project.project import Project
+from palate.project.ranker_step import train_ranker
 from palate.project.steps import Artefact, Detail, Steps
 from palate.serving.snapshot import FORMAT, SnapshotParts, build_snapshot
 from palate.serving.versions import use
@@ -34,10 +35,11 @@ STEPS = (
     "interests",
     "transitions",
     "models",
+    "ranker",
     "controls",
     "snapshot",
 )
-_SERVED = ("vectors", "recorded", "annotate", "distil", "tree", "transitions", "models", "controls")
+_SERVED = ("vectors", "recorded", "annotate", "distil", "tree", "transitions", "models", "ranker", "controls")
 
 
 class Run:
@@ -116,6 +118,20 @@ class Run:
         return self._using.compare()
 
     @cached_property
+    def ranker(self) -> Artefact | None:
+        """`ranker.onnx`, where `palate.yaml` asks for one."""
+        params = self.project.config.ranker
+        if params is None:
+            return None
+        (attributes, _), tree, models = self._attributes(), tree_of(self.tree), self.models.folder
+        made = [self.models.key, self.tree.key, *(each.key for each in self.teachers), self.distil.key]
+        return self.steps.run(
+            "ranker",
+            {"made": made, "params": params},
+            lambda folder: train_ranker(self.project, models, tree, attributes, params, folder),
+        )
+
+    @cached_property
     def controls(self) -> Artefact:
         return self._using.worth(self.vectors, *self._kinds())
 
@@ -182,6 +198,7 @@ class Run:
             encoder=models / "encoder.onnx",
             text_vectors=np.load(self.vectors.folder / "vectors.npy"),
             text_encoder=project.encoder.name,
+            ranker=None if self.ranker is None else self.ranker.folder / "ranker.onnx",
             max_length=json.loads((models / "length.json").read_text()),
             models={"sequence": "sasrec", "transitions": project.engine.model, "attributes": labelled_by},
             verb=project.config.verb,

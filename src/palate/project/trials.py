@@ -53,15 +53,15 @@ class Trials:
             )
         return self.experiments[name]
 
-    def start(self, now: datetime) -> list[Experiment]:
-        """Those that run or are planned, the declarations of the running ones kept.
+    def start(self, now: datetime) -> tuple[Experiment, ...]:
+        """Those that run or are planned, their declarations kept.
 
         Raises:
             InputError: The split of one that runs has changed.
         """
         for each in self.experiments.values():
             self.register.start(each, now)
-        return [each for each in self.experiments.values() if each.status(now) != "ended"]
+        return tuple(each for each in self.experiments.values() if each.status(now) != "ended")
 
     def report(self, name: str, log: Log | None = None) -> tuple[Analysis, dict[str, Any], Path]:
         """Analyse one and write `report.html` and `report.json`; returns the analysis, its data and the folder.
@@ -71,6 +71,7 @@ class Trials:
             StorageError: The report cannot be written.
         """
         experiment, now = self.named(name), datetime.now(UTC)
+        self.register.keep(experiment, now)
         analysis = analyse(log or self.log(experiment), experiment, now, self.register.changes(experiment))
         data, folder = as_data(analysis, now), self.register.report_folder(experiment)
         write_pages(folder, data, rendered("experiment_page.html", {"report": view(data)}))

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any
@@ -15,36 +9,44 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate import __version__
-from palate.data.dataset import IntArray
-from palate.data.parse_expression import MAX_LENGTH, parse_expression
-from palate.data.query import Restrict
+from palate.data.parse_expression import MAX_LENGTH
 from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder
 from palate.serving import describe
+from palate.serving.arrivals import Id
 from palate.serving.docs_page import add_docs
-from palate.serving.live import Live, Past
+from palate.serving.live import Live
 from palate.serving.live_api import live_routes
 from palate.serving.load import Snapshot, load_snapshot
-from palate.serving.metering import Measured, Meter
-from palate.serving.pipeline import BlendConfig, recommend
-from palate.serving.reasons import Recommendation
-from palate.serving.state import Impression, State
+from palate.serving.operations import Operations, Running
+from palate.serving.pipeline import recommend
+from palate.serving.pipeline_config import PipelineConfig
+from palate.serving.slates import Slates, parse_restrict
+from palate.serving.state import State
+from palate.serving.variants import Choose, Variants
 from palate.serving.versions import current
 
 MAX_N = 200
 MAX_HISTORY = 5000
-VARIANT = "default"
 
 Count = Annotated[int, Query(ge=1, le=MAX_N, description="items wanted")]
 RestrictText = Annotated[
     str | None,
     Query(max_length=MAX_LENGTH, description='as `attr:calm and not seen and year >= 1990 and category = "Drama"`'),
 ]
+_KEY = [Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]  # said in the documentation; asked for at the doors
 RequestId = Annotated[str | None, Header(alias="X-Request-ID", max_length=200, pattern=r"^[!-~]+$")]
+VariantName = Annotated[
+    str | None,
+    Header(
+        alias="X-Palate-Variant", max_length=200, description="a variant of palate.yaml, to look at; logged as such"
+    ),
+]
 
 
 class HistoryRequest(BaseModel):
@@ -52,7 +54,7 @@ class HistoryRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    history: list[str] = Field(max_length=MAX_HISTORY, description="item ids, oldest first")
+    history: list[Id] = Field(max_length=MAX_HISTORY, description="item ids, oldest first")
     n: int = Field(default=10, ge=1, le=MAX_N)
     restrict: str | None = Field(default=None, max_length=MAX_LENGTH)
     explain: bool = True
@@ -61,64 +63,45 @@ class HistoryRequest(BaseModel):
 def create_app(
     snapshot_folder: Path,
     api_key: str | None = None,
-    blend: BlendConfig | None = None,
+    pipeline: PipelineConfig | None = None,
     state: State | None = None,
     landing: Path | None = None,
     encoder: Encoder | None = None,
+    choose: Choose | None = None,
+    operations: Operations | None = None,
 ) -> FastAPI:
-    """The application over a snapshot, or over the current one of a folder of snapshots; `blend` mixes its slates.
+    """The application over a snapshot, or over the current one of a folder; `pipeline` says what slates are made of.
+
+    `choose` is an experiment's: it gives each user a label, which impressions are logged under, and a pipeline.
 
     With a `state` it takes events and new items (whose texts `encoder` reads, MiniLM by default), and lands events
     and impressions below `landing`. Without one it only reads.
 
-    Routes below `/v1` ask for `X-API-Key` where `api_key` is given; health and metrics never do. Bad input is a
-    422 that names the field, an unknown item a 404, an unknown user a 200 with popular items.
+    Routes below `/v1` ask for `X-API-Key` where `api_key` (which may do all) or keys of `operations` are given; health
+    and metrics never do. Bad input is a 422 that names the field, an unknown item a 404, an unknown user a 200 with
+    popular items.
 
     Raises:
         InputError: if no snapshot is in use.
         StorageError: naming the file of the snapshot that is damaged.
     """
-    snapshot = load_snapshot(current(snapshot_folder))
-    _warm(snapshot)
-    live = Live(snapshot, state, landing, encoder)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        live.start()
-        yield
-        live.close()
-
-    app = FastAPI(title="Palate", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.snapshot, app.state.live = snapshot, live
-    app.state.meter = Meter()
-    app.add_middleware(Measured, meter=app.state.meter)
+    live = Live(_opened(current(snapshot_folder)), state, landing, encoder)
+    running = Running(live, snapshot_folder, _opened, api_key, operations or Operations())
+    app = FastAPI(title="Palate", version=__version__, docs_url=None, redoc_url=None, lifespan=running.lifespan)
+    app.state.live, app.state.running = live, running
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(StorageError, _storage_error)
-    app.include_router(_routes(live, api_key, blend))
+    app.include_router(_routes(live, running, Slates(live, Variants(pipeline, choose), running.meter)))
     if state is not None:
-        app.include_router(live_routes(live), prefix="/v1", dependencies=[Depends(_guard(api_key))])
-    app.include_router(_health(snapshot, app.state.meter))
+        app.include_router(live_routes(live), prefix="/v1", dependencies=_KEY)
+    running.add_to(app)
     add_docs(app)
     return app
 
 
-def parse_restrict(text: str | None, snapshot: Snapshot) -> Restrict | None:
-    """An expression as `palate.data.parse_expression` reads it; None for nothing.
-
-    Raises:
-        InputError: naming the place in the text, for one that cannot be read, is too large, or names a field,
-            value, interest or set that the snapshot does not have.
-    """
-    if text is None or not text.strip():
-        return None
-    expression = parse_expression(text)
-    snapshot.index.main.restricts.check(expression, ("seen",))
-    return Restrict(where=expression)
-
-
-def _routes(live: Live, api_key: str | None, blend: BlendConfig | None) -> APIRouter:
-    routes = APIRouter(prefix="/v1", dependencies=[Depends(_guard(api_key))])
+def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
+    routes = APIRouter(prefix="/v1", dependencies=_KEY)
 
     @routes.get("/recommend/{user_id}")
     def recommend_user(
@@ -128,21 +111,27 @@ def _routes(live: Live, api_key: str | None, blend: BlendConfig | None) -> APIRo
         restrict: RestrictText = None,
         explain: bool = True,
         request_id: RequestId = None,
+        variant: VariantName = None,
     ) -> dict[str, Any]:
-        past = live.past(user_id)
+        snapshot = live.snapshot  # another may be served before the answer is made
+        with running.meter.stage("state"):
+            past = live.past(user_id, snapshot)
         if past.degraded:
             response.headers["X-Palate-Degraded"] = "state"
-        known = user_id in live.built.user_nums or past.known
-        answer = _answer(live, user_id, user_id, n, restrict, explain, request_id, blend, past)
+        known = user_id in snapshot.user_nums or past.known
+        answer = slates.answer(snapshot, user_id, n, restrict, explain, request_id, variant, past)
+        running.sampler.offer(snapshot, user_id, restrict)
         return {"user_id": user_id, "known_user": known, **answer}
 
     @routes.post("/recommend")
-    def recommend_history(body: HistoryRequest, request_id: RequestId = None) -> dict[str, Any]:
+    def recommend_history(
+        body: HistoryRequest, request_id: RequestId = None, variant: VariantName = None
+    ) -> dict[str, Any]:
         snapshot = live.snapshot
         unknown = [item_id for item_id in body.history if item_id not in snapshot.item_nums]
         history = [snapshot.item_nums[item_id] for item_id in body.history if item_id in snapshot.item_nums]
         items = np.array(history, dtype=np.int32)
-        answer = _answer(live, items, "|".join(body.history), body.n, body.restrict, body.explain, request_id, blend)
+        answer = slates.answer(snapshot, items, body.n, body.restrict, body.explain, request_id, variant)
         return {"known_user": False, "unknown_items": unknown, **answer}
 
     @routes.get("/items/{item_id}")
@@ -158,9 +147,10 @@ def _routes(live: Live, api_key: str | None, blend: BlendConfig | None) -> APIRo
 
     @routes.get("/users/{user_id}")
     def user(user_id: str) -> dict[str, Any]:
-        if user_id not in live.built.user_nums:
+        snapshot = live.built
+        if user_id not in snapshot.user_nums:
             raise HTTPException(404, f"unknown user: {user_id}")
-        return describe.user(live.built, user_id)
+        return describe.user(snapshot, user_id)
 
     @routes.get("/interests")
     def interests() -> dict[str, Any]:
@@ -174,73 +164,11 @@ def _routes(live: Live, api_key: str | None, blend: BlendConfig | None) -> APIRo
     return routes
 
 
-def _health(snapshot: Snapshot, meter: Meter) -> APIRouter:
-    routes = APIRouter()
-
-    @routes.get("/health/live")
-    async def live() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @routes.get("/health/ready")
-    async def ready() -> dict[str, str]:
-        return {"status": "ok", "snapshot": snapshot.name}
-
-    @routes.get("/metrics")
-    async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(meter.text(), media_type="text/plain; version=0.0.4")
-
-    return routes
-
-
-def _answer(
-    live: Live,
-    who: str | IntArray,
-    seed_name: str,
-    n: int,
-    restrict: str | None,
-    explain: bool,
-    request_id: str | None,
-    blend: BlendConfig | None,
-    past: Past | None = None,
-) -> dict[str, Any]:
-    """The same request id, person and snapshot give the same slate, but for what is explored until a refresh."""
-    snapshot, request_id = live.snapshot, request_id or uuid.uuid4().hex
-    seed = hashlib.sha256(f"{seed_name}|{request_id}".encode()).digest()[:8]
-    rng = np.random.default_rng(int.from_bytes(seed, "little"))
-    now = time.time_ns() // 1000
-    asked, user_id = parse_restrict(restrict, snapshot), who if isinstance(who, str) else ""
-    since, rejected = (None, None) if past is None else (past.since, past.rejected)
-    encode = None if past is None else live.encoding(user_id, snapshot, past)
-    slate = recommend(snapshot, who, n, asked, explain, rng, blend, now, since, rejected, encode)
-    live.show([_shown(each, place, request_id, user_id, now, snapshot) for place, each in enumerate(slate)])
-    return {
-        "request_id": request_id,
-        "snapshot": snapshot.name,
-        "variant": VARIANT,
-        "items": [describe.recommendation(each, explain) for each in slate],
-    }
-
-
-def _shown(each: Recommendation, place: int, request_id: str, user_id: str, now: int, snapshot: Snapshot) -> Impression:
-    """The chance with which the item came to its place is not known."""
-    return Impression(
-        request_id, user_id, each.item_id, now, place, each.source, each.score, VARIANT, None, snapshot.name
-    )
-
-
 def _item_num(snapshot: Snapshot, item_id: str) -> int:
     num = snapshot.item_nums.get(item_id)
     if num is None:
         raise HTTPException(404, f"unknown item: {item_id}")
     return num
-
-
-def _guard(api_key: str | None) -> Callable[..., None]:
-    def check(x_api_key: Annotated[str | None, Header()] = None) -> None:
-        if api_key is not None and not secrets.compare_digest((x_api_key or "").encode(), api_key.encode()):
-            raise HTTPException(401, "X-API-Key is missing or wrong")
-
-    return check
 
 
 async def _input_error(request: Request, error: Exception) -> JSONResponse:
@@ -260,6 +188,12 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     detail = [{"field": ".".join(map(str, e["loc"][1:])) or e["loc"][0], "what": e["msg"]} for e in error.errors()]
     return JSONResponse({"detail": detail}, status_code=422)
+
+
+def _opened(path: Path) -> Snapshot:
+    snapshot = load_snapshot(path)
+    _warm(snapshot)
+    return snapshot
 
 
 def _warm(snapshot: Snapshot) -> None:

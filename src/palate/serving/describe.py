@@ -24,6 +24,8 @@ def recommendation(each: Recommendation, explain: bool) -> dict[str, Any]:
         "source": each.source,
         "reasons": [reason.text for reason in each.reasons],
     }
+    if each.ranked is not None:
+        said["ranked"] = each.ranked
     if explain:
         said["evidence"] = [evidence for reason in each.reasons for evidence in reason.evidence]
     return said

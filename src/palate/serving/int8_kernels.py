@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from palate.serving.scores import GATHER, SCAN_FOR_ROWS
+from palate.serving.scores import GATHER, MOST, QUERY_STEPS, SCAN_FOR_ROWS, TINY, UNIT
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,3 +108,86 @@ def kernel(width: int) -> Callable[..., Any]:
         return _left(places, scores, found, bound)
 
     return search
+
+
+@_compiled
+def _margin(query: Any, lost: float, longest: float, whole: Any) -> Any:
+    """As `Int8Scores.prepare`, for one query: its whole numbers into `whole`, and the margin."""
+    most, square = 0.0, 0.0
+    for value in query:
+        most, square = max(most, abs(np.float64(value))), square + np.float64(value) * np.float64(value)
+    step, width = max(most, TINY) / QUERY_STEPS, len(query)
+    for place in range(width):
+        whole[place] = np.int16(np.rint(np.float64(query[place]) / step))
+    length, missed = np.sqrt(square), step * (0.51 * np.sqrt(width))
+    bound = length * lost + (missed + 4 * width * UNIT * length) * longest
+    return np.float32(min(2.01 * bound / step + TINY, MOST))
+
+
+@_compiled
+def _exact(vectors: Any, row: int, query: Any) -> float:
+    """The product in float64, each row summed in the same four parts."""
+    first, second, third, fourth, width = 0.0, 0.0, 0.0, 0.0, len(query)
+    for place in range(0, width - width % 4, 4):
+        first += np.float64(vectors[row, place]) * np.float64(query[place])
+        second += np.float64(vectors[row, place + 1]) * np.float64(query[place + 1])
+        third += np.float64(vectors[row, place + 2]) * np.float64(query[place + 2])
+        fourth += np.float64(vectors[row, place + 3]) * np.float64(query[place + 3])
+    for place in range(width - width % 4, width):
+        first += np.float64(vectors[row, place]) * np.float64(query[place])
+    return (first + second) + (third + fourth)
+
+
+@_compiled
+def _better(score: float, item: int, other: float, other_item: int) -> bool:
+    return bool(score > other or (score == other and item < other_item))
+
+
+@cache
+def finder(width: int) -> Callable[..., Any]:
+    """The whole answer to one query in one call: `kernel`'s candidates, ordered by products in float64.
+
+    `find(codes, scales, lost, longest, vectors, weights, order, firsts, stops, rows, plan, away, query, items, scores)`
+    fills `items` and `scores` [k], best first, equal scores by item, and says how many there are. `weights` are the
+    vectors', empty for none; `order` gives the item of each place.
+    """
+    search = kernel(width)
+
+    @_compiled
+    def find(
+        codes: Any,
+        scales: Any,
+        lost: float,
+        longest: float,
+        vectors: Any,
+        weights: Any,
+        order: Any,
+        firsts: Any,
+        stops: Any,
+        rows: Any,
+        plan: int,
+        away: Any,
+        query: Any,
+        items: Any,
+        scores: Any,
+    ) -> int:
+        k, found = len(items), 0
+        whole, best = np.empty(width, np.int16), np.empty(k, np.float64)
+        margin = _margin(query, lost, longest, whole)
+        for row in search(codes, scales, firsts, stops, rows, plan, away, whole, margin, k):
+            score, item = _exact(vectors, row, query), order[row]
+            if len(weights):
+                score *= weights[row]
+            if found == k and not _better(score, item, best[k - 1], items[k - 1]):
+                continue
+            at = min(found, k - 1)
+            while at > 0 and _better(score, item, best[at - 1], items[at - 1]):
+                best[at], items[at] = best[at - 1], items[at - 1]
+                at -= 1
+            best[at], items[at] = score, item
+            found = min(found + 1, k)
+        for place in range(found):
+            scores[place] = best[place]
+        return found
+
+    return find

@@ -20,6 +20,7 @@ from palate.llm.encoders import Encoder, MiniLMEncoder
 from palate.serving.arrivals import Arrival, new_items, place
 from palate.serving.landing import land
 from palate.serving.load import MeanOfHistory, Snapshot
+from palate.serving.metering import Meter
 from palate.serving.state import DAY, KEEP_DAYS, Event, Impression, KeptItem, State
 
 REJECTED = ("skip", "hide", "dislike")  # seen, and not chosen
@@ -63,10 +64,11 @@ class Live:
     ) -> None:
         self.built = self.snapshot = built
         self.state, self.landing, self.encoder = state, landing, encoder or MiniLMEncoder()
+        self.meter: Meter | None = None
         self.dropped = 0  # impressions that could not be written
         self.unplaced: list[str] = []  # items put under another snapshot that this one has no place for
         self._items: dict[str, KeptItem] = {}
-        self._version, self._looked, self._away_until = 0, 0.0, 0.0
+        self._version, self._looked, self._away_until, self._away = 0, 0.0, 0.0, False
         self._last: OrderedDict[str, list[Event]] = OrderedDict()
         self._impressions: deque[Impression] = deque()
         self._vectors: deque[tuple[str, str, FloatArray]] = deque()
@@ -89,23 +91,30 @@ class Live:
             self.write_behind()
             self.land()
 
-    def past(self, user_id: str) -> Past:
-        """The person's events since the snapshot; the last known ones where the state is away."""
+    def past(self, user_id: str, snapshot: Snapshot | None = None) -> Past:
+        """The person's events since the snapshot; the last known ones where the state is away.
+
+        `snapshot` is the one that numbers the items; another may be served before the answer is made.
+        """
+        snapshot = snapshot or self.snapshot
         if self.state is None:
             return _NOTHING
         if time.monotonic() < self._away_until:
-            return self._as_past(user_id, self._last.get(user_id, []), degraded=True)
+            return self._as_past(user_id, self._last.get(user_id, []), snapshot, degraded=True)
         try:
             events = self.state.recent(user_id)
         except StorageError:
             self._away_until = time.monotonic() + _LOOK  # who asks next does not wait for it
-            return self._as_past(user_id, self._last.get(user_id, []), degraded=True)
+            self._say_away(True)
+            return self._as_past(user_id, self._last.get(user_id, []), snapshot, degraded=True)
+        if self._away:
+            self._say_away(False)
         with self._remembering:
             self._last[user_id] = events
             self._last.move_to_end(user_id)
             if len(self._last) > _REMEMBERED:
                 self._last.popitem(last=False)
-        return self._as_past(user_id, events)
+        return self._as_past(user_id, events, snapshot)
 
     def encoding(self, user_id: str, snapshot: Snapshot, past: Past) -> Callable[[Query], FloatArray] | None:
         """An encoder that keeps the person's vector in the state; None where that would save nothing."""
@@ -117,6 +126,8 @@ class Live:
             tag = hashlib.sha256(snapshot.name.encode() + query.history.tobytes()).hexdigest()[:16]
             with suppress(StorageError):
                 kept = state.vector(user_id, tag)
+                if self.meter is not None:
+                    self.meter.cached("user_vector", kept is not None)
                 if kept is not None:
                     return kept[None]
             vectors = snapshot.encoder.encode([query])
@@ -127,6 +138,8 @@ class Live:
 
     def show(self, impressions: Sequence[Impression]) -> None:
         """Have them written soon; a killed process loses those of the last moment."""
+        if self.meter is not None:
+            self.meter.shown(impressions)
         if self.state is not None:
             self._impressions.extend(impressions)
 
@@ -154,21 +167,42 @@ class Live:
             return
         with self._growing:
             version, found = self.state.items(self._version)
-            found = [kept for kept in found if kept.item["item_id"] not in self._built_ids]
-            elsewhere = [Arrival(**kept.item | {"vector": None}) for kept in found if kept.snapshot != self.built.name]
-            found = [kept for kept in found if kept.snapshot == self.built.name] + self._moved(elsewhere)
-            self._items |= {kept.item["item_id"]: kept for kept in found}
+            placed = self._placed(self.built, found)
+            self._items |= placed
             self._version = version
-            if found:
-                self.snapshot = self.built.with_new(*new_items(self.built, list(self._items.values())))
+            if placed:
+                self.snapshot = _grown(self.built, self._items)
 
-    def _moved(self, elsewhere: Sequence[Arrival]) -> list[KeptItem]:
+    def swap(self, built: Snapshot) -> None:
+        """Answer from another snapshot from now on, with all items that were put and that it does not have itself.
+
+        Those are placed in it first, so that nothing is missing for a moment. Where the state is away they are the
+        ones known here, and all of them are looked for again.
+        """
+        with self._growing:
+            version, found = 0, list(self._items.values())
+            if self.state is not None:
+                with suppress(StorageError):
+                    version, found = self.state.items()
+            self.unplaced = []
+            self._items, self._version = self._placed(built, found), version
+            grown = _grown(built, self._items) if self._items else built
+            self.built, self.snapshot = built, grown
+
+    def _placed(self, built: Snapshot, found: Sequence[KeptItem]) -> dict[str, KeptItem]:
+        """By id, those that a snapshot does not have itself."""
+        found = [kept for kept in found if kept.item["item_id"] not in built.item_nums]
+        elsewhere = [Arrival(**kept.item | {"vector": None}) for kept in found if kept.snapshot != built.name]
+        found = [kept for kept in found if kept.snapshot == built.name] + self._moved(built, elsewhere)
+        return {kept.item["item_id"]: kept for kept in found}
+
+    def _moved(self, built: Snapshot, elsewhere: Sequence[Arrival]) -> list[KeptItem]:
         """By their texts: a vector that came with an item was one of the other snapshot's space."""
         try:
-            return place(self.built, elsewhere, self.encoder) if elsewhere else []
+            return place(built, elsewhere, self.encoder) if elsewhere else []
         except InputError:
             if len(elsewhere) > 1:
-                return [kept for each in elsewhere for kept in self._moved([each])]
+                return [kept for each in elsewhere for kept in self._moved(built, [each])]
             self.unplaced.append(elsewhere[0].item_id)
             return []
 
@@ -179,6 +213,8 @@ class Live:
         while len(self._impressions) > _WAITING:
             self._impressions.popleft()
             self.dropped += 1
+            if self.meter is not None:
+                self.meter.dropped.inc()
         shown = [self._impressions.popleft() for _ in range(len(self._impressions))]
         vectors = [self._vectors.popleft() for _ in range(len(self._vectors))]
         try:
@@ -206,12 +242,17 @@ class Live:
         kept = self._items.get(arrival.item_id)
         return kept is not None and kept.item == arrival.model_dump()
 
-    def _as_past(self, user_id: str, events: Sequence[Event], degraded: bool = False) -> Past:
+    def _say_away(self, away: bool) -> None:
+        self._away = away
+        if self.meter is not None:
+            self.meter.state_away.set(away)
+
+    def _as_past(self, user_id: str, events: Sequence[Event], snapshot: Snapshot, degraded: bool = False) -> Past:
         """Events that the snapshot has too, by item and time, are left out; items that nobody knows as well."""
-        snapshot, own = self.snapshot, self.built.user_nums.get(user_id)
+        own = snapshot.user_nums.get(user_id)
         told: set[tuple[int, int]] = set()
         if own is not None and events:
-            histories = self.built.histories
+            histories = snapshot.histories
             told = set(zip(histories.of(own).tolist(), histories.times_of(own).tolist(), strict=True))
         numbered = [(snapshot.item_nums.get(each.item_id, -1), each) for each in events]
         fresh = [(num, each) for num, each in numbered if num >= 0 and (num, each.timestamp) not in told]
@@ -233,3 +274,7 @@ class Live:
                 if now - landed >= _LAND:
                     landed = now
                     self.land()
+
+
+def _grown(built: Snapshot, items: dict[str, KeptItem]) -> Snapshot:
+    return built.with_new(*new_items(built, list(items.values())))

@@ -18,6 +18,7 @@ from palate.data.dataset import FloatArray, Histories, IntArray
 from palate.data.query import Query
 from palate.errors import StorageError
 from palate.interests.explore import TransitionTable
+from palate.interests.policy import in_turn
 from palate.interests.tree import InterestTree, Node, load_tree
 from palate.serving.columns import ItemColumns, columns_from
 from palate.serving.fresh import FreshIndex, NewItems
@@ -26,11 +27,20 @@ from palate.serving.scores import Quantised
 from palate.serving.snapshot import FORMAT, content_hash, file_sha256
 from palate.serving.versions import MANIFEST
 
+POPULAR = 4000  # items that are popular enough to be shown to anybody
+
 
 class QueryEncoder(Protocol):
     """Turns histories into query vectors."""
 
     def encode(self, queries: Sequence[Query]) -> FloatArray: ...
+
+
+class Ranker(Protocol):
+    """Orders candidates."""
+
+    def score(self, snapshot: Snapshot, history: IntArray, vector: FloatArray, items: IntArray) -> FloatArray:
+        """Of `items` [m] for a history (item_nums, oldest first) with its query vector [d]: higher is better."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Snapshot:
     knowledge: pl.DataFrame  # columns of `knowledge.tables.SCHEMA` but `vector`, and `kind`
     run: dict[str, Any]
     encoder: QueryEncoder
+    ranker: Ranker | None = None
     text_map: FloatArray | None = None  # [text's width + 1, d + n_attributes + n_leaves], see `text_map.fit_text_map`
     new: NewItems | None = None
 
@@ -75,7 +86,8 @@ class Snapshot:
         rows = pl.concat([self.items[: self.n_built], items], how="diagonal_relaxed")
         popularity = np.concatenate([self.popularity[: self.n_built], np.zeros(len(new.leaves), dtype=np.float32)])
         grown = replace(self, items=rows, popularity=popularity, new=new)
-        grown.__dict__.update(index=index, likeness=self.likeness, by_popularity=self.by_popularity)
+        shared = ("likeness", "by_popularity", "by_turn", "user_nums")
+        grown.__dict__.update(index=index, **{name: getattr(self, name) for name in shared})
         return grown
 
     def vector(self, item: int) -> FloatArray:
@@ -93,14 +105,16 @@ class Snapshot:
 
     def interests_of(self, item: int) -> list[Node]:
         """The nodes above an item, from the top (without the root) to its leaf."""
-        if self.new is not None and item >= self.n_built:
-            leaf = int(self.new.leaves[item - self.n_built])
-        else:
-            leaf = int(self.tree.node_of_items(self.tree.depth)[item])
-        path = [self.tree.nodes[leaf]]
+        path = [self.tree.nodes[self.leaf_of(item)]]
         while path[0].level > 1 and path[0].parent is not None:
             path.insert(0, self.tree.nodes[path[0].parent])
         return path
+
+    def leaf_of(self, item: int) -> int:
+        """The leaf, as a node."""
+        if self.new is not None and item >= self.n_built:
+            return int(self.new.leaves[item - self.n_built])
+        return int(self.tree.node_of_items(self.tree.depth)[item])
 
     @property
     def name(self) -> str:
@@ -155,6 +169,26 @@ class Snapshot:
     def by_popularity(self) -> IntArray:
         """item_nums, the most popular first, ties by item_num."""
         return np.lexsort((np.arange(len(self.popularity)), -self.popularity)).astype(np.int32)
+
+    @cached_property
+    def by_turn(self) -> IntArray:
+        """The most popular of each interest, then the second of each, and so on; then those that are not popular."""
+        head = self.by_popularity[:POPULAR]
+        turns = in_turn(head, self.tree.node_of_items(min(1, self.tree.depth))[head])
+        return np.concatenate([turns, self.by_popularity[POPULAR:]])
+
+    @cached_property
+    def by_creation(self) -> tuple[IntArray, npt.NDArray[np.int64]]:
+        """item_nums of known `created_at`, the newest first, and those times in microseconds since the epoch."""
+        if "created_at" not in self.items.columns:
+            return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
+        known = self.items[: self.n_built].drop_nulls("created_at").sort("created_at", descending=True)
+        return known["item_num"].to_numpy(), known["created_at"].to_physical().to_numpy().astype(np.int64)
+
+    @cached_property
+    def categories(self) -> list[list[str]]:
+        """By item_num."""
+        return [each or [] for each in self.items["categories"].to_list()]
 
     def history(self, user_id: str) -> IntArray:
         """item_nums of a user, oldest first; empty for someone unknown."""
@@ -224,6 +258,7 @@ def load_snapshot(path: Path) -> Snapshot:
         knowledge=_open(path / "knowledge.parquet", pl.read_parquet).fill_nan(None),  # JSON has no NaN
         run=_open(path / "run.json", lambda file: json.loads(file.read_text(encoding="utf-8"))),
         encoder=_encoder(path, manifest, vectors, tree),
+        ranker=_ranker(path),
         text_map=_open(path / "text_map.npy", np.load) if "text_map.npy" in manifest["files"] else None,
     )
 
@@ -262,6 +297,15 @@ def _encoder(path: Path, manifest: dict[str, Any], vectors: FloatArray, tree: In
 
     encoder: QueryEncoder = OnnxSequenceEncoder(file, manifest["max_length"])
     return encoder
+
+
+def _ranker(path: Path) -> Ranker | None:
+    file = path / "ranker.onnx"
+    if not file.exists():
+        return None
+    from palate.serving.rank import SnapshotRanker
+
+    return SnapshotRanker(file)
 
 
 def _mapped(file: Path) -> npt.NDArray[Any]:

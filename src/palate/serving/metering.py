@@ -1,74 +1,120 @@
-"""Counts and latencies of requests, in Prometheus' text format."""
+"""What the server counts, in Prometheus' format: together over all workers of a host, whichever of them is asked."""
 
 from __future__ import annotations
 
+import os
 import time
-from bisect import bisect_left
-from collections import defaultdict
-from threading import Lock
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)  # seconds
+from palate.serving.state import Impression
+from palate.serving.tracing import span
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+SHARES = (0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, 0.5, 0.75, 0.9, 0.99, 1.0)
+TOGETHER = "PROMETHEUS_MULTIPROC_DIR"  # folder in which the workers of a host count together
 
 
 class Meter:
-    """Thread-safe. Routes are templates ("/v1/items/{item_id}"), so that there are few of them."""
+    """Thread-safe. Labels are few: routes are templates ("/v1/items/{item_id}"), keys go by their configured names."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._requests: dict[tuple[str, int], int] = defaultdict(int)
-        self._buckets: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BOUNDS) + 1))
-        self._seconds: dict[str, float] = defaultdict(float)
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = own = CollectorRegistry()
+        self.requests = Counter("palate_requests", "Requests answered.", ["route", "status"], registry=own)
+        self.seconds = _histogram("palate_request_seconds", "Time to answer.", ["route"], SECONDS, own)
+        self.stages = _histogram("palate_stage_seconds", "Time of a part of an answer.", ["stage"], SECONDS, own)
+        self.sources = Counter("palate_items_shown", "Items in slates, by source.", ["source", "variant"], registry=own)
+        self.fallbacks = Counter(
+            "palate_fallbacks", "Stages that something simpler stood in for.", ["stage"], registry=own
+        )
+        self.cache = Counter("palate_cache", "Look-ups in a cache.", ["cache", "result"], registry=own)
+        self.refused = Counter("palate_refused", "Requests refused at the door.", ["reason", "key"], registry=own)
+        self.degraded = Counter("palate_degraded", "Answers given while something was away.", ["what"], registry=own)
+        self.dropped = Counter("palate_dropped_impressions", "Impressions that could not be written.", registry=own)
+        self.swaps = Counter("palate_snapshot_swaps", "Snapshots that were to be served.", ["result"], registry=own)
+        self.snapshot = _gauge("palate_snapshot_info", "1 for the snapshot that a process serves.", ["snapshot"], own)
+        self.created = _gauge("palate_snapshot_created_timestamp_seconds", "When it was built.", [], own)
+        self.stale = _gauge("palate_snapshot_stale", "1 while the current snapshot is refused.", [], own)
+        self.state_away = _gauge("palate_state_away", "1 while the state cannot be reached.", [], own)
+        self.selectivity = _histogram(
+            "palate_restrict_selectivity", "Share of items that a restrict allows, sampled.", [], SHARES, own
+        )
+        self.recall = _histogram(
+            "palate_retrieval_recall", "Of sampled searches, beside brute force in float64.", [], SHARES, own
+        )
+        if TOGETHER in os.environ:
+            _forget_dead(Path(os.environ[TOGETHER]))
 
     def record(self, route: str, status: int, seconds: float) -> None:
-        with self._lock:
-            self._requests[route, status] += 1
-            self._buckets[route][bisect_left(BOUNDS, seconds)] += 1
-            self._seconds[route] += seconds
+        """A request that was answered."""
+        self.requests.labels(route, status).inc()
+        self.seconds.labels(route).observe(seconds)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """A part of an answer: its time, and a span where traces are on."""
+        start = time.perf_counter()
+        try:
+            with span(name):
+                yield
+        finally:
+            self.stages.labels(name).observe(time.perf_counter() - start)
+
+    def timed(self, stages: Mapping[str, float], fallbacks: Iterable[str] = ()) -> None:
+        """Parts that were timed elsewhere, in seconds, and those that something simpler stood in for."""
+        for name, seconds in stages.items():
+            self.stages.labels(name).observe(seconds)
+        for name in fallbacks:
+            self.fallbacks.labels(name).inc()
+
+    def shown(self, impressions: Iterable[Impression]) -> None:
+        for (source, variant), count in Tally((each.source, each.variant) for each in impressions).items():
+            self.sources.labels(source, variant).inc(count)
+
+    def cached(self, cache: str, hit: bool) -> None:
+        self.cache.labels(cache, "hit" if hit else "miss").inc()
+
+    def serves(self, name: str, created: float, before: str | None = None) -> None:
+        """This process answers from a snapshot made at `created` (seconds since the epoch), no longer from `before`."""
+        if before is not None and before != name:
+            self.snapshot.labels(before).set(0)
+        self.snapshot.labels(name).set(1)
+        self.created.set(created)
 
     def text(self) -> str:
-        with self._lock:
-            lines = ["# HELP palate_requests_total Requests answered.", "# TYPE palate_requests_total counter"]
-            lines += [
-                f'palate_requests_total{{route="{route}",status="{status}"}} {count}'
-                for (route, status), count in sorted(self._requests.items())
-            ]
-            lines += ["# HELP palate_request_seconds Time to answer.", "# TYPE palate_request_seconds histogram"]
-            for route in sorted(self._buckets):
-                lines += self._histogram(route)
-        return "\n".join(lines) + "\n"
-
-    def _histogram(self, route: str) -> list[str]:
-        lines, total = [], 0
-        for bound, count in zip([*map(str, BOUNDS), "+Inf"], self._buckets[route], strict=True):
-            total += count
-            lines.append(f'palate_request_seconds_bucket{{route="{route}",le="{bound}"}} {total}')
-        lines.append(f'palate_request_seconds_sum{{route="{route}"}} {self._seconds[route]:.6f}')
-        lines.append(f'palate_request_seconds_count{{route="{route}"}} {total}')
-        return lines
+        """Of all workers where they count together, else of this process."""
+        registry = self.registry
+        if TOGETHER in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry).decode()
 
 
-class Measured:
-    """Records every request of an application. Plain ASGI: starlette's `BaseHTTPMiddleware` costs a task a request."""
+def _histogram(
+    name: str, what: str, labels: list[str], bounds: tuple[float, ...], registry: CollectorRegistry
+) -> Histogram:
+    return Histogram(name, what, labels, registry=registry, buckets=bounds)
 
-    def __init__(self, app: ASGIApp, meter: Meter) -> None:
-        self.app, self.meter = app, meter
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        start, status = time.perf_counter(), 500
+def _gauge(name: str, what: str, labels: list[str], registry: CollectorRegistry) -> Gauge:
+    """Of each process that lives: the worst of two workers must not hide behind the other."""
+    mode: Literal["liveall"] = "liveall"
+    return Gauge(name, what, labels, registry=registry, multiprocess_mode=mode)
 
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
 
-        try:
-            await self.app(scope, receive, noting)
-        finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self.meter.record(route, status, time.perf_counter() - start)
+def _forget_dead(folder: Path) -> None:
+    """Gauges of workers that were killed; their counts stay."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, 0)
+            continue
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -26,13 +26,18 @@ class Reason:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """An item of a slate. `score` is the model's inner product, or the count of events for source "popular"."""
+    """An item of a slate. `score` is the source's: an inner product, a cosine ("similar"), events ("popular").
+
+    `propensity`: the chance with which it came to its place, see `arrange`; None where it is not known.
+    """
 
     item_id: str
     title: str
     score: float
-    source: str  # "sequence", "exploration", "attribute" or "popular"
+    source: str
     reasons: tuple[Reason, ...] = field(default=())
+    ranked: float | None = None  # the ranker's score
+    propensity: float | None = None
 
 
 def by_history(snapshot: Snapshot, history: IntArray, n: int = 2) -> Callable[[int], Reason]:
@@ -89,6 +94,17 @@ def for_attribute(snapshot: Snapshot, item: int, attribute: str, share: float, b
     )
     recorded = evidence_of(snapshot, snapshot.item_ids[item], "label", attribute)
     return Reason(text, (label, *recorded))
+
+
+def for_similar(snapshot: Snapshot, other: int) -> Reason:
+    """Of which item of the history it is a neighbour."""
+    return Reason(f"like {snapshot.titles[other]}, which you {snapshot.verb}")
+
+
+def for_fresh(snapshot: Snapshot, item: int) -> Reason:
+    """Since when it is there, where that is known."""
+    created = snapshot.items["created_at"][item] if "created_at" in snapshot.items.columns else None
+    return Reason("new" if created is None else f"new since {created:%Y-%m-%d}")
 
 
 def for_popular(snapshot: Snapshot, item: int, *, known: bool) -> Reason:

@@ -82,7 +82,11 @@ class RestrictedIndex:
         It takes seconds where it was never done on this machine, and half a second where it was. Until then, and
         without it, answers are the same and slower.
         """
-        return self._int8 is not None and self._int8.compile()
+        if self._int8 is None or not self._int8.compile():
+            return False
+        if self.vectors is not None:
+            self._int8.compile_exact(self.vectors, self.weights, self.tree.order)
+        return True
 
     def search(
         self,
@@ -117,6 +121,10 @@ class RestrictedIndex:
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         few = 0 < probe < len(self._leaves) and allowed.rows is None and allowed.width == len(self.tree.order)
+        if len(queries) == 1 and not few and self._int8 is not None and self._int8.answers:
+            n = self._int8.best(queries[0], allowed, away, _scans(allowed), items[0], scores[0])
+            items[0, :n] += np.int32(self.first)
+            return items, scores
         step = 1 if few else max(1, _SCORES_AT_ONCE // max(1, allowed.width))
         for start in range(0, len(queries) if allowed.size else 0, step):
             some = queries[start : start + step]
@@ -193,8 +201,7 @@ class RestrictedIndex:
     def _candidates(self, queries: FloatArray, allowed: Allowed, away: Positions | None, k: int) -> Found:
         """For each query places among which its k best are."""
         if self._int8 is not None and self._int8.compiled and self._takes_codes(len(queries), allowed):
-            scan = allowed.rows is None or allowed.size >= GATHER_BELOW["int8"] * allowed.width
-            found = self._int8.candidates(queries, allowed, away, k, scan)
+            found = self._int8.candidates(queries, allowed, away, k, _scans(allowed))
             return [self._fewer(query, some, k) for query, some in zip(queries, found, strict=True)]
         scorer = self._float or self._int8
         assert scorer is not None
@@ -230,6 +237,11 @@ class RestrictedIndex:
             rows *= wide
             result[start : start + len(rows)] = rows.sum(axis=1)
         return result if self.weights is None else result * self.weights[positions]
+
+
+def _scans(allowed: Allowed) -> bool:
+    """Whether the compiled search reads stretches through, or the allowed rows alone."""
+    return allowed.rows is None or allowed.size >= GATHER_BELOW["int8"] * allowed.width
 
 
 def _scored(

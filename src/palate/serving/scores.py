@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from palate.data.dataset import FloatArray
+from palate.data.dataset import FloatArray, IntArray
 from palate.serving.columns import Positions
 from palate.serving.spans import Allowed
 
@@ -22,12 +22,13 @@ Codes = npt.NDArray[np.int8]
 Found = list[Positions]
 SCAN, SCAN_FOR_ROWS, GATHER = 0, 1, 2  # plans of the compiled search
 _NOWHERE: Positions = np.zeros(0, dtype=np.int64)
+_NO_WEIGHTS: FloatArray = np.zeros(0, dtype=np.float32)
 _ROWS = 4096  # rows handled at a time: 1 MiB of float32 at 64 dimensions, stays in the L2 cache
-_UNIT = float(np.finfo(np.float32).eps) / 2  # relative error of one float32 operation
-_TINY = float(np.finfo(np.float32).tiny)
-_MOST = float(np.finfo(np.float32).max)
-_QUERY_STEPS = 32_767  # a query's numbers become int16: with 127 of a code the sum of 1,032 products fits int32
-_WIDEST = 2**31 // (127 * _QUERY_STEPS)
+UNIT = float(np.finfo(np.float32).eps) / 2  # relative error of one float32 operation
+TINY = float(np.finfo(np.float32).tiny)
+MOST = float(np.finfo(np.float32).max)
+QUERY_STEPS = 32_767  # a query's numbers become int16: with 127 of a code the sum of 1,032 products fits int32
+_WIDEST = 2**31 // (127 * QUERY_STEPS)
 
 
 class Scores(Protocol):
@@ -59,13 +60,13 @@ class FloatScores:
             if self.weights is not None:
                 squares *= self.weights[start : start + 16 * _ROWS] ** 2
             found = float(np.maximum(found, squares.max()))  # keeps NaN
-        return float(np.sqrt(found) * (1 + self.vectors.shape[1] * _UNIT))
+        return float(np.sqrt(found) * (1 + self.vectors.shape[1] * UNIT))
 
     def prepare(self, queries: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The bound on |float32 product - exact product|: Higham 2002, section 3.1; it holds for any order of sums."""
         d = queries.shape[1] + 1  # a weight is one more product
         lengths = _lengths(queries.astype(np.float64))
-        return queries, (2.1 * d * _UNIT / (1 - d * _UNIT) * lengths * self.longest + d * _TINY).astype(np.float32)
+        return queries, (2.1 * d * UNIT / (1 - d * UNIT) * lengths * self.longest + d * TINY).astype(np.float32)
 
     def scan(self, queries: FloatArray, allowed: Allowed, out: FloatArray) -> None:
         for span, own in allowed.parts(out):
@@ -125,6 +126,7 @@ class Int8Scores:
         self._lost = quantised.error * heaviest
         self._longest = 127 * np.sqrt(self.width) * float(np.max(self.scales, initial=0))
         self._search: Callable[..., Positions] | None = None
+        self._find: Callable[..., int] | None = None
 
     @property
     def compiled(self) -> bool:
@@ -141,15 +143,46 @@ class Int8Scores:
             self._search = search
         return self.compiled
 
+    def compile_exact(self, vectors: FloatArray, weights: FloatArray | None, order: IntArray) -> None:
+        """Make `best` work, for these float32 vectors of the codes; after `compile`."""
+        from palate.serving.int8_kernels import finder
+
+        find, own = finder(self.width), (vectors, _NO_WEIGHTS if weights is None else weights, order)
+        self._find = partial(find, self.codes, self.scales, float(self._lost), float(self._longest), *own)
+        self.best(
+            np.zeros(self.width, np.float32), Allowed(()), None, True, np.zeros(1, np.int32), np.zeros(1, np.float32)
+        )
+
+    @property
+    def answers(self) -> bool:
+        """Whether `best` works."""
+        return self._find is not None
+
+    def best(
+        self,
+        query: FloatArray,
+        allowed: Allowed,
+        away: Positions | None,
+        scan: bool,
+        items: IntArray,
+        scores: FloatArray,
+    ) -> int:
+        """Exact answers to one query [d], best first, into `items` and `scores` [k]: how many there are."""
+        assert self._find is not None
+        return self._find(*self._where(allowed, away, scan), query, items, scores)
+
     def candidates(self, queries: FloatArray, allowed: Allowed, away: Positions | None, k: int, scan: bool) -> Found:
         """For each query sorted places among which its k best are; `away` are left out."""
         assert self._search is not None
-        rows = _NOWHERE if allowed.rows is None else allowed.rows
-        plan = SCAN if allowed.rows is None else SCAN_FOR_ROWS if scan else GATHER
-        away = _NOWHERE if away is None else away
-        where = (self.codes, self.scales, allowed.firsts, allowed.stops, rows, plan, away)
+        where = (self.codes, self.scales, *self._where(allowed, away, scan))
         prepared, margins = self.prepare(queries)
         return [self._search(*where, query, margin, k) for query, margin in zip(prepared, margins, strict=True)]
+
+    def _where(self, allowed: Allowed, away: Positions | None, scan: bool) -> tuple[Any, ...]:
+        """Stretches, rows, plan and what is left out, as the compiled search takes them."""
+        rows = _NOWHERE if allowed.rows is None else allowed.rows
+        plan = SCAN if allowed.rows is None else SCAN_FOR_ROWS if scan else GATHER
+        return allowed.firsts, allowed.stops, rows, plan, _NOWHERE if away is None else away
 
     def prepare(self, queries: FloatArray) -> tuple[npt.NDArray[np.int16], FloatArray]:
         """Bound: |q·v - q'·v'| <= |q| |v - v'| + |q - q'| |v'|, and the roundings of the product to float32.
@@ -157,12 +190,12 @@ class Int8Scores:
         |q - q'| is at most half a step in each dimension.
         """
         wide = queries.astype(np.float64)
-        steps = np.maximum(np.abs(wide).max(axis=1, initial=0), _TINY) / _QUERY_STEPS
+        steps = np.maximum(np.abs(wide).max(axis=1, initial=0), TINY) / QUERY_STEPS
         whole = np.rint(wide / steps[:, None])
         missed, lengths = steps * (0.51 * np.sqrt(self.width)), _lengths(wide)
-        bound = lengths * self._lost + (missed + 4 * self.width * _UNIT * lengths) * self._longest
-        margin = 2.01 * bound / steps + _TINY
-        return whole.astype(np.int16), np.minimum(margin, _MOST).astype(np.float32)
+        bound = lengths * self._lost + (missed + 4 * self.width * UNIT * lengths) * self._longest
+        margin = 2.01 * bound / steps + TINY
+        return whole.astype(np.int16), np.minimum(margin, MOST).astype(np.float32)
 
     def scan(self, queries: npt.NDArray[np.int16], allowed: Allowed, out: FloatArray) -> None:
         for span, own in allowed.parts(out):

@@ -38,7 +38,7 @@ TRANSITION_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "model": pl.String,
     "prompt_hash": pl.String,
 }
-ITEM_COLUMNS = ("item_id", "title", "categories", "year")
+ITEM_COLUMNS = ("item_id", "title", "categories", "year", "created_at")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SnapshotParts:
     people do with an item, past tense ("watched").
     """
 
-    items: pl.DataFrame  # item_id, title, categories, [year], and columns that restricts may ask for
+    items: pl.DataFrame  # item_id, title, categories, [year, created_at], and columns that restricts may ask for
     item_vectors: FloatArray  # [n_items, d]
     tree: InterestTree
     popularity: npt.NDArray[Any]  # [n_items], events
@@ -66,6 +66,7 @@ class SnapshotParts:
     knowledge: Knowledge = field(default_factory=Knowledge)
     encoder: Path | None = None
     max_length: int = 50
+    ranker: Path | None = None  # an ONNX file of `models.ranking.pair_ranker.PairRanker`
     text_vectors: FloatArray | None = None  # [n_items, any width], by item_num: what new items are placed by
     text_encoder: str = ""  # that made them
     models: Mapping[str, str] = field(default_factory=dict)  # role to name, e.g. {"sequence": "sasrec"}
@@ -144,8 +145,9 @@ def _check(parts: SnapshotParts) -> None:
         raise InputError(
             "The tree has no such level", where="explore_level", got=parts.explore_level, allowed=parts.tree.depth
         )
-    if parts.encoder is not None and not parts.encoder.is_file():
-        raise InputError("The sequence encoder is missing", where=str(parts.encoder), hint="palate train sasrec")
+    for name, file in (("sequence encoder", parts.encoder), ("ranker", parts.ranker)):
+        if file is not None and not file.is_file():
+            raise InputError(f"The {name} is missing", where=str(file), hint="Train it again.")
 
 
 def _write_files(folder: Path, parts: SnapshotParts) -> None:
@@ -181,6 +183,8 @@ def _write_files(folder: Path, parts: SnapshotParts) -> None:
         np.save(folder / "text_map.npy", text_map)
     if parts.encoder is not None:
         shutil.copyfile(parts.encoder, folder / "encoder.onnx")
+    if parts.ranker is not None:
+        shutil.copyfile(parts.ranker, folder / "ranker.onnx")
 
 
 def _masks(parts: SnapshotParts) -> dict[str, npt.NDArray[np.bool_]]:

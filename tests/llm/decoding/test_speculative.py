@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from palate.llm.decoding.drafting import Draft, DraftConfig, Drafter, own_text
+from palate.llm.decoding.rows import Beginning
 from palate.llm.decoding.rules import Relaxed, RuleConfig, Sampled, Strict, rule_of
 from palate.llm.decoding.speculative import Prompt, decode
 from palate.llm.decoding.store import DraftStore
@@ -72,6 +73,27 @@ def test_strict_is_greedy_token_by_token(which, prompts, pool, most, drafted, br
     found = decode(model, [Prompt(prompt, Strict(), most, drafter) for prompt in prompts], [END])
     assert [one.tokens for one in found] == expected
     assert all(one.error is None and one.accepted <= one.drafted for one in found)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.sampled_from(sorted(MODELS)), st.lists(TOKENS, max_size=12), PROMPTS, PROMPTS)
+def test_what_prompts_begin_alike_with_changes_no_answer(which, start, first, second):
+    model, beginning = MODELS[which], Beginning()
+    for batch in (first, second, first):
+        prompts = [start + prompt for prompt in batch]
+        found = decode(model, [Prompt(prompt, Strict(), 8) for prompt in prompts], [END], beginning)
+        assert [one.tokens for one in found] == [greedy(model, prompt, 8) for prompt in prompts]
+
+
+def test_what_prompts_begin_alike_with_is_read_once():
+    model, read = network(0), []
+    model.register_forward_pre_hook(
+        lambda module, args, named: read.append(named["input_ids"].numel()), with_kwargs=True
+    )
+    start, beginning = [3, 4, 5, 6, 7, 8, 9], Beginning()
+    decode(model, [Prompt([*start, 1, 2], Strict(), 1)], [END], beginning)
+    decode(model, [Prompt([*start, 2, 2], Strict(), 1), Prompt([*start, 1, 1, 1], Strict(), 1)], [END], beginning)
+    assert read == [8, 1, 2 * 2, 2]
 
 
 def test_drafts_save_passes():

@@ -208,6 +208,14 @@ def test_without_the_knowledge_nothing_is_known() -> None:
     assert auc(samples.test.labels[:, 0], ranker.predict(samples.test)) < 0.8
 
 
+@pytest.mark.parametrize(("hide", "learned"), [(0.3, True), (1.0, False)])
+def test_knowledge_that_is_hidden_now_and_then_is_still_learned_from(hide: float, learned: bool) -> None:
+    samples, features, vectors = knowing()
+    config = KNOWING.model_copy(update={"hide": hide})
+    ranker = Ranker("deepfm", config, params=SMALL, adapter=Pair, vectors=vectors).fit(features, samples.train)
+    assert (auc(samples.test.labels[:, 0], ranker.predict(samples.test)) > 0.9) is learned
+
+
 def test_a_row_of_minus_one_is_nothing_known() -> None:
     data, samples, features = prepared()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
 
 Places = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Beginning:
+    """The prompt that was read last, kept so that what the next ones have in common with it is not read again."""
+
+    tokens: list[int] = field(default_factory=list)
+    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # keys and values, [1, heads, n, width]
+
+    def shared(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Tokens that all of `prompts` begin with, and it too."""
+        for n, token in enumerate(self.tokens):
+            if any(len(prompt) <= n or prompt[n] != token for prompt in prompts):
+                return n
+        return len(self.tokens)
 
 
 class RowCache:
@@ -33,6 +49,18 @@ class RowCache:
     def used(self) -> int:
         """Columns that a read sees, its own not counted."""
         return int(self.lengths.max(initial=0))
+
+    def begin(self, beginning: Beginning, n: int) -> None:
+        """Let every row begin with the first `n` tokens of `beginning`; before anything is read."""
+        for number, (keys, values) in enumerate(beginning.layers if n else ()):
+            if number == len(self._cache.layers):
+                self._cache.layers.append(self._cache.layer_class_to_replicate())
+            self._cache.layers[number].begin(keys[:, :, :n], values[:, :, :n], len(self.lengths))
+        self.lengths[:] = n
+
+    def first(self, n: int) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of the first `n` tokens of row 0, of each layer; copies."""
+        return [(layer.keys[:1, :, :n].clone(), layer.values[:1, :, :n].clone()) for layer in self._cache.layers]
 
     def read(self, ids: Places, places: Places, among: Mask, logits: bool = True) -> Tensor:
         """Logits [n, wide, vocabulary] of tokens `ids` [n, wide] at positions `places`.
@@ -92,13 +120,18 @@ def _cache_of(capacity: int) -> Any:
         keys: Any
         values: Any
 
+        def begin(self, keys: Tensor, values: Tensor, n_rows: int) -> None:
+            self.dtype, self.device = keys.dtype, keys.device
+            self.keys, self.values = (
+                part.new_zeros(n_rows, part.shape[1], capacity, part.shape[3]) for part in (keys, values)
+            )
+            self.keys[:, :, : keys.shape[2]] = keys
+            self.values[:, :, : keys.shape[2]] = values
+            self.is_initialized = True
+
         def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
             if not self.is_initialized:
-                self.dtype, self.device = key_states.dtype, key_states.device
-                n, heads, _, width = key_states.shape
-                self.keys = key_states.new_zeros(n, heads, capacity, width)
-                self.values = value_states.new_zeros(n, heads, capacity, value_states.shape[-1])
-                self.is_initialized = True
+                self.begin(key_states[:, :, :0], value_states[:, :, :0], len(key_states))
             end = self.used + key_states.shape[2]
             self.keys[:, :, self.used : end] = key_states
             self.values[:, :, self.used : end] = value_states

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from palate.llm.decoding.drafting import Draft, Drafter
-from palate.llm.decoding.rows import RowCache
+from palate.llm.decoding.rows import Beginning, RowCache
 from palate.llm.decoding.rules import Rule
 
 
@@ -51,12 +51,15 @@ class _Row:
     draft: Draft = field(default_factory=Draft)
 
 
-def decode(network: Any, prompts: Sequence[Prompt], end_tokens: Sequence[int]) -> list[Written]:
+def decode(
+    network: Any, prompts: Sequence[Prompt], end_tokens: Sequence[int], beginning: Beginning | None = None
+) -> list[Written]:
     """Continue prompts until an end token (which is kept), the most tokens, or an early end.
 
     Args:
         network: A causal language model of transformers, in evaluation mode.
         prompts: Of requests that are computed together.
+        beginning: Of the prompts before, read by the same network; what these begin alike with is not read again.
     """
     import torch
 
@@ -76,7 +79,7 @@ def decode(network: Any, prompts: Sequence[Prompt], end_tokens: Sequence[int]) -
     live = [row for row in rows if row.written.error is None and row.prompt.most > 0]
     if live:
         with torch.inference_mode():
-            _Batch(network, live, frozenset(end_tokens)).run()
+            _Batch(network, live, frozenset(end_tokens)).run(beginning or Beginning())
     return results
 
 
@@ -87,8 +90,8 @@ class _Batch:
         capacity = max(len(row.prompt.tokens) + row.prompt.most for row in rows) + wide
         self.cache = RowCache(network, len(rows), capacity)
 
-    def run(self) -> None:
-        self._begin()
+    def run(self, beginning: Beginning) -> None:
+        self._begin(beginning)
         while self.rows:
             for row in self.rows:
                 row.draft = self._draft(row)
@@ -98,19 +101,23 @@ class _Batch:
                 self.rows = [self.rows[number] for number in going]
                 self.cache.select(going)
 
-    def _begin(self) -> None:
+    def _begin(self, beginning: Beginning) -> None:
         """Read the prompts but for their last tokens."""
-        lengths = np.array([len(row.prompt.tokens) - 1 for row in self.rows])
+        prompts = [row.prompt.tokens[:-1] for row in self.rows]
+        known = beginning.shared(prompts)
+        self.cache.begin(beginning, known)
+        lengths = np.array([len(prompt) - known for prompt in prompts])
         wide = int(lengths.max())
         if wide == 0:
             return
         ids = np.zeros((len(self.rows), wide), dtype=np.int64)
-        for number, row in enumerate(self.rows):
-            ids[number, : lengths[number]] = row.prompt.tokens[:-1]
-        places = np.broadcast_to(np.arange(wide), ids.shape).copy()
+        for number, prompt in enumerate(prompts):
+            ids[number, : lengths[number]] = prompt[known:]
+        places = np.broadcast_to(known + np.arange(wide), ids.shape).copy()
         among = np.broadcast_to(np.tri(wide, dtype=bool), (len(ids), wide, wide))
         self.cache.read(ids, places, among, logits=False)
         self.cache.keep([range(int(n)) for n in lengths])
+        beginning.tokens, beginning.layers = prompts[0], self.cache.first(len(prompts[0]))
 
     def _draft(self, row: _Row) -> Draft:
         drafter = row.prompt.drafter

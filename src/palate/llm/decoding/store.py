@@ -29,7 +29,9 @@ ORDERS = (1, 2, 4, 8)  # lengths of runs that a key is made of; the longest that
 _BITS = 16  # of each in a key
 _MAGIC = b"palate drafts 1\n"
 _BREAK = -1  # stands before each answer
+_START = np.array([_BREAK], dtype=np.int32)
 _FRESH = 32_768  # tokens that are not sorted yet
+_CHUNK = 1_000_000  # tokens whose keys are made at a time
 _MATCH = 8  # tokens behind a place that are compared
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -85,21 +87,21 @@ class DraftStore:
         held = self._tokens.nbytes + self._fresh.nbytes
         return held + sum(segment.keys.nbytes + segment.places.nbytes for segment in self._segments)
 
-    def add(self, answers: Sequence[Sequence[int]]) -> None:
+    def add(self, answers: Sequence[Sequence[int] | Tokens]) -> None:
         """Keep answers, their end tokens included, the oldest first."""
-        for answer in answers:
-            if not len(answer):
-                continue
-            new = np.concatenate([[_BREAK], np.asarray(answer, dtype=np.int32)])
-            if self._n + len(new) > len(self._tokens):
-                room = max(2 * len(self._tokens), self._n + len(new))
-                self._tokens = np.concatenate([self._tokens[: self._n], np.empty(room - self._n, np.int32)])
-            self._tokens[self._n : self._n + len(new)] = new
-            self._n += len(new)
-            if self._n > self.most_tokens:
-                self.shrink(3 * self.most_tokens // 4)
-            elif self._n - self._sorted_to > _FRESH:
-                self._sort()
+        kept = [np.asarray(answer, dtype=np.int32) for answer in answers if len(answer)]
+        if not kept:
+            return
+        new = np.concatenate([part for answer in kept for part in (_START, answer)])
+        if self._n + len(new) > len(self._tokens):
+            room = max(2 * len(self._tokens), self._n + len(new))
+            self._tokens = np.concatenate([self._tokens[: self._n], np.empty(room - self._n, np.int32)])
+        self._tokens[self._n : self._n + len(new)] = new
+        self._n += len(new)
+        if self._n > self.most_tokens:
+            self.shrink(3 * self.most_tokens // 4)
+        elif self._n - self._sorted_to > _FRESH:
+            self._sort()
         self._hash_fresh()
 
     def after(self, context: Sequence[int], length: int = 12, samples: int = 48) -> Found:
@@ -180,8 +182,13 @@ class DraftStore:
 
     def _keys(self, start: int, stop: int) -> tuple[Keys, Places]:
         """The key of each token from `start` on; 0 where it is a break, which continues nothing."""
-        places = np.arange(start, stop, dtype=np.int32)
-        return np.where(self._tokens[start:stop] == _BREAK, np.uint64(0), _key(self._before(places))), places
+        places, keys = np.arange(start, stop, dtype=np.int32), np.zeros(stop - start, np.uint64)
+        for first in range(0, stop - start, _CHUNK):
+            some = places[first : first + _CHUNK]
+            keys[first : first + _CHUNK] = np.where(
+                self._tokens[some] == _BREAK, np.uint64(0), _key(self._before(some))
+            )
+        return keys, places
 
     def _before(self, places: Places) -> Tokens:
         """[n, eight]: the tokens before each place, the nearest first; breaks from the answer's beginning on."""

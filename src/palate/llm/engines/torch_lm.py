@@ -13,6 +13,7 @@ import numpy as np
 from palate.data.dataset import FloatArray
 from palate.errors import EngineError, InputError
 from palate.llm.decoding.pools import DecodingConfig, GroupOf, Pools
+from palate.llm.decoding.rows import Beginning
 from palate.llm.decoding.rules import rule_of
 from palate.llm.decoding.speculative import Prompt, Written, decode
 from palate.llm.decoding.store import tokenizer_digest
@@ -75,6 +76,7 @@ class TorchEngine:
         self._device, self._batch_size, self._dtype = device, batch_size, dtype
         self._decoding, self._group_of, self._drafts = decoding, group_of, drafts
         self._pools: Pools | None = None
+        self._beginning = Beginning()
         self._network: Any = None
         self._tokenizer: Any = None
 
@@ -87,6 +89,7 @@ class TorchEngine:
             self._pools.save(self._drafts)
         self._pools = None
         self._network = self._tokenizer = None
+        self._beginning = Beginning()
 
     def ask(self, work: Work) -> Iterator[list[tuple[int, Answer]]]:
         while taken := work.take(self._batch_size):
@@ -211,7 +214,7 @@ class TorchEngine:
             rule = rule_of(config, request.temperature, request.top_p, (request.seed or 0) + number)
             tokens, drafter = self.prompt_tokens(request), self.pools.of(request)
             prompts.append(Prompt(tokens, rule, request.max_tokens, drafter, self._stopped(request)))
-        written = decode(self._network, prompts, [] if end is None else [end])
+        written = decode(self._network, prompts, [] if end is None else [end], self._beginning)
         good = [i for i, one in enumerate(written) if one.error is None]
         self.pools.add([requests[i] for i in good], [written[i].tokens for i in good])
         return [

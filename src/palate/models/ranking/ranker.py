@@ -42,6 +42,13 @@ class RankerConfig(TrainerConfig):
     batch: int = Field(default=512, ge=1, description="rows of a step")
     stop_on: Literal["auc", "log_loss"] = Field(default="auc", description="the validation figure")
     calibration: Method = Field(default="none", description="of the probabilities, fitted on validation")
+    hide: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of training rows in which the outside vector of the user, and apart from it of the item, is "
+        "hidden: a vector that only one user has is learned by heart otherwise",
+    )
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,11 @@ class RankingNetwork(nn.Module):
         make: Callable[[int], nn.Module],
         vectors: SideVectors | None = None,
         adapter: MakeAdapter | None = None,
+        hide: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = Encoder(features, width)
-        self.side = None if vectors is None or adapter is None else _Side(vectors, adapter, width)
+        self.side = None if vectors is None or adapter is None else _Side(vectors, adapter, width, hide)
         n_fields = self.encoder.n_fields + (0 if self.side is None else self.side.n_fields)
         self.backbone = make(n_fields)
 
@@ -87,8 +95,9 @@ class RankingNetwork(nn.Module):
 class _Side(nn.Module):
     """The knowledge of each row through the adapter: k more fields."""
 
-    def __init__(self, vectors: SideVectors, make: MakeAdapter, width: int) -> None:
+    def __init__(self, vectors: SideVectors, make: MakeAdapter, width: int, hide: float) -> None:
         super().__init__()
+        self.hide = hide
         for name in ("users", "items"):
             table = np.asarray(getattr(vectors, name), dtype=np.float32)
             if not np.isfinite(table).all():
@@ -102,12 +111,19 @@ class _Side(nn.Module):
             self.n_fields = int(self.adapter(self._of("users")[:2], self._of("items")[:2]).shape[1])
 
     def forward(self, batch: Batch, encoded: Encoded) -> Tensor:
-        users, items = self._of("users")[batch.user_rows], self._of("items")[batch.item_rows]
+        users, items = (
+            self._of(name)[self._shown(rows)] for name, rows in (("users", batch.user_rows), ("items", batch.item_rows))
+        )
         fields: Tensor = self.adapter(users, items)
         if self.training and hasattr(self.adapter, "beside"):
             met = encoded.mask.sum(1).clamp(min=1)[:, None]
             self.adapter.beside(encoded.history.sum(1) / met, encoded.target)  # type: ignore[operator]
         return fields
+
+    def _shown(self, rows: Tensor) -> Tensor:
+        if not self.training or not self.hide:
+            return rows
+        return torch.where(torch.rand(rows.shape, device=rows.device) < self.hide, -1, rows)
 
     def _of(self, name: str) -> Tensor:
         table: Tensor = getattr(self, name)
@@ -196,7 +212,8 @@ class Ranker:
         width = self.config.width
         if hasattr(self.factory, "widened"):
             width = self.factory.widened(width, config)
-        return RankingNetwork(features, width, lambda n: self.factory(n, width, config), self.vectors, self.adapter)
+        make = lambda n: self.factory(n, width, config)  # noqa: E731
+        return RankingNetwork(features, width, make, self.vectors, self.adapter, self.config.hide)
 
     def _tensors(self, samples: Samples) -> Batch:
         if self._features is None:

@@ -1,0 +1,146 @@
+"""The processes of `palate serve`: one, or several workers that share a socket, the snapshot's pages and the counts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from palate.experiments.declare import Experiment
+from palate.project.assigning import Assigner
+from palate.project.trials import FOLDER
+from palate.serving.operations import LOOPBACK, Operations
+from palate.serving.pipeline_config import PipelineConfig
+from palate.serving.state import open_state
+from palate.serving.tracing import start_tracing
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+GRACE = 30  # seconds that answers under way have at the end
+_TOGETHER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the workers of a server have in common. `state` is an address, or none to only read.
+
+    `experiments` are those that run or are planned.
+    """
+
+    snapshots: Path
+    host: str
+    pipeline: PipelineConfig | None = None
+    state: str | None = None
+    operations: Operations = field(default_factory=Operations)
+    experiments: tuple[Experiment, ...] = ()
+
+
+def application(served: Served) -> FastAPI:
+    """The application of one worker: API and console."""
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from palate.console.pages import add_console
+    from palate.serving.api import create_app
+
+    start_tracing()
+    state = None if served.state is None else open_state(served.state)
+    landing = served.snapshots.parent / "landing"
+    choose = Assigner(served.experiments, served.pipeline) if served.experiments else None
+    app = create_app(
+        served.snapshots, None, served.pipeline, state, landing, operations=served.operations, choose=choose
+    )
+    add_console(app, app.state.live, served.snapshots.parent / FOLDER)
+    if state is not None:
+        app.state.running.at_end.append(state.close)
+    if served.host in LOOPBACK:
+        # A page elsewhere whose name is re-bound to this machine must not read people's histories.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
+    return app
+
+
+def run_server(served: Served, port: int, workers: int = 1, each_request: bool = True) -> None:
+    """Serve until stopped. SIGTERM: what is under way is answered, what waits is written. SIGHUP: look at snapshots."""
+    import uvicorn
+    from threadpoolctl import threadpool_limits
+
+    from palate.serving.observed import logging_config
+
+    config = uvicorn.Config(
+        partial(application, served),
+        factory=True,
+        host=served.host,
+        port=port,
+        workers=workers,
+        log_config=logging_config(each_request),
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=GRACE,
+    )
+    # One request is a few small products: more BLAS threads only wake each other up.
+    with threadpool_limits(1), _good_end():
+        if workers == 1:
+            uvicorn.Server(config).run()
+        else:
+            with _counting_together():
+                _run_workers(config)
+
+
+def _run_workers(config: uvicorn.Config) -> None:
+    from uvicorn.supervisors import Multiprocess
+
+    class Workers(Multiprocess):
+        """A worker exchanges its snapshot by itself: it needs no other process for that."""
+
+        def handle_hup(self) -> None:
+            for process in self.processes:
+                if process.pid is not None and process.process.is_alive():
+                    os.kill(process.pid, signal.SIGHUP)
+
+        def terminate_all(self) -> None:
+            """The socket is closed here too: connections that nobody takes would wait for an answer."""
+            for each in self.sockets:
+                each.close()
+            super().terminate_all()
+
+    # BLAS reads it when a worker begins.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    Workers(config, sockets=[config.bind_socket()]).run()
+
+
+@contextmanager
+def _counting_together() -> Iterator[None]:
+    """A folder in which the workers' counts lie."""
+    if os.environ.get(_TOGETHER):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="palate-metrics-") as folder:
+        os.environ[_TOGETHER] = folder
+        try:
+            yield
+        finally:
+            del os.environ[_TOGETHER]
+
+
+@contextmanager
+def _good_end() -> Iterator[None]:
+    """uvicorn raises the signal that ended it once more: that is a good end, not a killed process."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,159 @@
+"""From lists of candidates to the places of a slate: shares, caps, and places that are drawn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from palate.serving.candidates import Candidates
+from palate.serving.load import Snapshot
+from palate.serving.pipeline_config import CapsConfig
+
+
+class Entry(NamedTuple):
+    """A candidate of a list, with the scores of source and ranker."""
+
+    item: int
+    score: float
+    ranked: float | None
+    by: Candidates
+
+
+class Place(NamedTuple):
+    """`propensity`: the chance that the entry came here, see `arrange`."""
+
+    entry: Entry
+    propensity: float | None
+
+
+@dataclass
+class Caps:
+    """How much of each kind a slate has so far."""
+
+    snapshot: Snapshot
+    config: CapsConfig
+    held: Counter[object] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.any = any(most is not None for most in (self.config.leaf, self.config.category, self.config.source))
+
+    def full(self, entry: Entry) -> bool:
+        return self.any and any(self.held[kind] >= most for kind, most in self._kinds(entry))
+
+    def take(self, entry: Entry) -> None:
+        if self.any:
+            self.held.update(kind for kind, _ in self._kinds(entry))
+
+    def _kinds(self, entry: Entry) -> list[tuple[object, int]]:
+        found: list[tuple[object, int]] = []
+        if self.config.source is not None:
+            found.append((("source", entry.by.source), self.config.source))
+        if self.config.leaf is not None:
+            found.append((("leaf", self.snapshot.leaf_of(entry.item)), self.config.leaf))
+        if self.config.category is not None:
+            most = self.config.category
+            found += [(("category", name), most) for name in self.snapshot.categories[entry.item]]
+        return found
+
+
+Draw = tuple[float, float, float]  # in [0, 1): whether a place is drawn, from which list, which of it
+
+
+def arrange(
+    lists: Sequence[Sequence[Entry]],
+    shares: Sequence[float],
+    n: int,
+    caps: Caps,
+    epsilon: float = 0.0,
+    draws: Sequence[Draw] = (),
+) -> list[Place]:
+    """Up to `n` places, each item once; fewer where lists and caps leave no more.
+
+    Each place goes to the list that is furthest behind its share, and there to the first that is neither placed nor
+    full; with chance `epsilon` (by `draws`, one for each place) to any of a list, the list drawn by its share. A
+    place's propensity is the chance of that, given the places above it, whence they came, and what the sources
+    proposed, times the chance with which its source proposed these: see `docs/serving.md`, "Propensities".
+    """
+    shelf = _Shelf({number: list(entries) for number, entries in enumerate(lists) if shares[number] > 0}, shares, caps)
+    places: list[Place] = []
+    while len(places) < n and (turn := shelf.next_turn()) is not None:
+        entry, by_turn = shelf.first(turn), turn
+        if epsilon and draws[len(places)][0] < epsilon:
+            turn, entry = shelf.any(draws[len(places)])
+        if epsilon:
+            chance = (1 - epsilon) * shelf.chance_of_first(by_turn, entry) + epsilon * shelf.chance_of_any(entry)
+        else:
+            chance = shelf.chance_of_first(turn, entry)
+        shelf.take(turn, entry)
+        own = entry.by.chance
+        places.append(Place(entry, None if own is None else own * chance))
+    return places
+
+
+class _Shelf:
+    """Lists of which some entries are placed, or too many of their kind."""
+
+    def __init__(self, waiting: dict[int, list[Entry]], shares: Sequence[float], caps: Caps) -> None:
+        self.waiting, self.shares, self.caps = waiting, shares, caps
+        self.heads, self.given = dict.fromkeys(waiting, 0), dict.fromkeys(waiting, 0)
+        self.taken: set[int] = set()
+
+    def next_turn(self) -> int | None:
+        """The list that is furthest behind its share and has something; what is taken or full is passed by for good."""
+        while self.waiting:
+            total = sum(self.shares[number] for number in self.waiting)
+            size = len(self.taken) + 1
+            turn = max(self.waiting, key=lambda number: self.shares[number] / total * size - self.given[number])
+            entries = self.waiting[turn]
+            while self.heads[turn] < len(entries) and not self._is_open(entries[self.heads[turn]]):
+                self.heads[turn] += 1
+            if self.heads[turn] < len(entries):
+                return turn
+            del self.waiting[turn]
+        return None
+
+    def first(self, turn: int) -> Entry:
+        return self.waiting[turn][self.heads[turn]]
+
+    def any(self, draw: Draw) -> tuple[int, Entry]:
+        open_ = self._all_open()
+        left = draw[1] * sum(self.shares[number] for number in open_)
+        for number in open_:
+            left -= self.shares[number]
+            if left < 0:
+                break
+        entries = open_[number]
+        return number, entries[int(draw[2] * len(entries))]
+
+    def chance_of_any(self, entry: Entry) -> float:
+        open_ = self._all_open()
+        total = sum(self.shares[number] for number in open_)
+        return sum(
+            self.shares[number] / total / len(entries)
+            for number, entries in open_.items()
+            if any(other.item == entry.item for other in entries)
+        )
+
+    def chance_of_first(self, turn: int, entry: Entry) -> float:
+        """That the entry is the first of the list; where its order is drawn, before it was."""
+        weights = self.first(turn).by.weights
+        if weights is None:
+            return float(self.first(turn).item == entry.item)
+        if entry.item not in weights:
+            return 0.0
+        left = sum(weights[each.item] for each in self.waiting[turn] if self._is_open(each))
+        return weights[entry.item] / left
+
+    def take(self, turn: int, entry: Entry) -> None:
+        self.given[turn] += 1
+        self.taken.add(entry.item)
+        self.caps.take(entry)
+
+    def _is_open(self, entry: Entry) -> bool:
+        return entry.item not in self.taken and not self.caps.full(entry)
+
+    def _all_open(self) -> dict[int, list[Entry]]:
+        found = {number: [each for each in entries if self._is_open(each)] for number, entries in self.waiting.items()}
+        return {number: entries for number, entries in found.items() if entries}

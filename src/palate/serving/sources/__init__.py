@@ -1,0 +1,1 @@
+"""Where the candidates of a slate come from: one file a source."""
