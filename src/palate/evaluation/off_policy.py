@@ -170,7 +170,7 @@ def doubly_robust(replay: Replay, logged: npt.ArrayLike, target: npt.ArrayLike, 
 
 
 def check_support(target: npt.ArrayLike, logging: npt.ArrayLike) -> None:
-    """Where all actions' probabilities are known, [n, actions] each: whatever the target may do was logged with a chance.
+    """Where all actions are known, [n, actions] each: whatever the target may do had a chance to be logged.
 
     Raises:
         InputError: Saying how much of the target's probability lies where the logging policy never goes.

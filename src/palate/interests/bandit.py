@@ -108,7 +108,7 @@ class TreeBandit:
         """Teach every node on the way to `interests` [n] what came of it, all rows at once (bandit feedback)."""
         ways = np.array([self.paths[self.first + number] for number in range(len(self.paths))])[interests]
         contexts = self._contexts(pairs)
-        for way in ways.reshape(len(pairs), -1).T:
+        for way in ways.reshape(len(pairs), self.level).T:
             self._learn_at(way, contexts, np.asarray(rewards, dtype=np.float64))
 
     def replay(self, meetings: Meetings, known: Flags, batch: int = 512) -> TreeBandit:

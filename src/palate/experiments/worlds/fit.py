@@ -125,8 +125,8 @@ def repeat_share(histories: Histories) -> float:
     return 1 - len(np.unique(keys)) / max(1, len(keys))
 
 
-def interests_by_category(dataset: Dataset) -> tuple[IntArray, tuple[str, ...]]:
-    """An interest for each item and their names: its two rarest categories where enough items share them, else the rarest.
+def interests_by_category(dataset: Dataset, least: int = _LEAST) -> tuple[IntArray, tuple[str, ...]]:
+    """An interest for each item, and their names: its two rarest categories where many items share them, or the rarest.
 
     Raises:
         InputError: The items have no categories.
@@ -138,7 +138,7 @@ def interests_by_category(dataset: Dataset) -> tuple[IntArray, tuple[str, ...]]:
     frequency = dict(counts.iter_rows())
     rarest = [sorted(row, key=lambda name: (frequency[name], name))[:2] for row in listed]
     both = pl.Series([" & ".join(sorted(two)) if len(two) == 2 else "" for two in rarest])
-    shared = {name for name, n in both.value_counts().iter_rows() if name and n >= _LEAST}
+    shared = {name for name, n in both.value_counts().iter_rows() if name and n >= least}
     chosen = [name if name in shared else (two[0] if two else "other") for name, two in zip(both, rarest, strict=True)]
     names = sorted(set(chosen))
     number = {name: place for place, name in enumerate(names)}
@@ -203,7 +203,9 @@ class FittedWorld(World):
     ) -> None:
         n = len(fitted.main)
         taken = {"items": n, "interests": len(fitted.related), "dimensions": fitted.centres.shape[1]}
-        config = (config or WorldConfig()).model_copy(update={**taken, "repeat": fitted.repeat})
+        # nobody's first is a repetition: the others must make up for it
+        repeat = min(0.95, fitted.repeat / max(1e-9, 1 - len(fitted.sizes) / fitted.sizes.sum()))
+        config = (config or WorldConfig()).model_copy(update={**taken, "repeat": repeat})
         self.fitted = fitted
         rng, people = stream(seed, "drawn people"), total(config.people, config.arrivals, days)
         self._drawn = rng.integers(0, len(fitted.sizes), people)

@@ -13,8 +13,8 @@ from palate.experiments.worlds.explorers import AnyInterest, Banded, Chooser, Co
 from palate.experiments.worlds.fit import Fitted, FittedWorld
 from palate.experiments.worlds.policies import Policy, PopularItems, RandomItems
 from palate.experiments.worlds.rankers import ContentRanker, Ranked, Ranker, SequenceRanker, TowerRanker
-from palate.experiments.worlds.simulate import Run, simulate
-from palate.experiments.worlds.tables import planted_table
+from palate.experiments.worlds.simulate import WEEK, Run, simulate
+from palate.experiments.worlds.tables import by_meaning, planted_table
 from palate.experiments.worlds.world import SyntheticWorld, World
 from palate.interests.table import InterestTable
 
@@ -39,9 +39,10 @@ class Trial:
     error: float = 0.3  # of the table that stands in for a language model
     share: float = 0.3  # of a slate that is explored
     every: int = 20  # days between fits
+    steps: int = 150  # of a training, roughly
     ranker: str = SEQUENCE  # behind the explorers: "SASRec", or "content", which learns nothing
     fitted: Fitted | None = None
-    table: InterestTable | None = None  # answered by a real language model
+    table: InterestTable | None = None  # of the fitted world's interests, answered by a real language model
 
 
 def policy_of(trial: Trial, world: World) -> Policy:
@@ -51,9 +52,9 @@ def policy_of(trial: Trial, world: World) -> Policy:
         InputError: No such policy or ranker.
     """
     ranked: dict[str, Callable[[], Ranker]] = {
-        TOWERS: TowerRanker,
-        SEQUENCE: SequenceRanker,
-        BOOSTED: lambda: SequenceRanker(novel=True),
+        TOWERS: lambda: TowerRanker(trial.steps),
+        SEQUENCE: lambda: SequenceRanker(steps=trial.steps),
+        BOOSTED: lambda: SequenceRanker(novel=True, steps=trial.steps),
         "content": ContentRanker,
     }
     if trial.ranker not in ranked:
@@ -62,7 +63,7 @@ def policy_of(trial: Trial, world: World) -> Policy:
         BANDIT: Banded,
         COUNTS: lambda: Counted(trial.every),
         ANY: AnyInterest,
-        LLM: lambda: Looked(trial.table or planted_table(world, trial.error, trial.seed)),
+        LLM: lambda: Looked(_table(trial, world)),
     }
     if trial.policy in choosers:
         return Explorer(ranked[trial.ranker](), choosers[trial.policy](), trial.share, trial.every)
@@ -70,14 +71,22 @@ def policy_of(trial: Trial, world: World) -> Policy:
         return Ranked(ranked[trial.policy](), trial.every)
     if trial.policy in (RANDOM, POPULAR):
         return RandomItems() if trial.policy == RANDOM else PopularItems()
-    raise InputError(
-        "There is no such policy", got=trial.policy, allowed=", ".join([*ranked, *choosers, RANDOM, POPULAR])
-    )
+    allowed = ", ".join([*ranked, *choosers, RANDOM, POPULAR])
+    raise InputError("There is no such policy", got=trial.policy, allowed=allowed)
+
+
+def _table(trial: Trial, world: World) -> InterestTable:
+    if trial.table is None:
+        return planted_table(world, trial.error, trial.seed)
+    return by_meaning(world, trial.table)
 
 
 def figures(run: Run) -> dict[str, float]:
-    """What is compared: see `Run`. `satisfied` is over all days; `uci@N` counts people."""
+    """What is compared: see `Run`. `satisfied` is of all days, `satisfied_week@W` of week W; `uci@N` counts people."""
+    weeks = range(0, run.days - WEEK + 1, WEEK)
     return {
+        **{f"satisfied_week@{at // WEEK + 1}": float(run.daily["satisfied"][at : at + WEEK].sum()) for at in weeks},
+        **{f"visits_week@{at // WEEK + 1}": float(run.daily["people"][at : at + WEEK].sum()) for at in weeks},
         "novelty": run.novelty,
         "quality": run.quality,
         "novel_quality": run.novel_quality,

@@ -7,9 +7,9 @@ correlation of 0.72): for a check of an ordering, not for figures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import IntArray
 from palate.errors import InputError
@@ -23,15 +23,6 @@ _SYSTEM = (
 )
 _RECENT = 8  # titles taken lately that the model is told
 _TITLE = 120  # characters
-
-
-class Picks(BaseModel):
-    """What a person says of a slate, by the numbers of its places, from 1."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    opened: list[int] = Field(max_length=60)
-    enjoyed: list[int] = Field(max_length=60)
 
 
 class LLMPeople:
@@ -64,9 +55,8 @@ class LLMPeople:
             if answer.error is not None:
                 self.failed += 1
                 continue
-            picks = Picks.model_validate(answer.value)
-            taken[row, _chosen(places[row], picks.opened)] = True
-            satisfied[row, _chosen(places[row], picks.enjoyed)] = True
+            for name, found in (("opened", taken), ("enjoyed", satisfied)):
+                found[row, [places[row][number - 1] for number in answer.value[name]]] = True
         return taken, taken & satisfied
 
     def _request(self, shown: Shown, crowd: Crowd, history: IntArray, row: int, places: list[int]) -> Request:
@@ -80,12 +70,19 @@ class LLMPeople:
         )
         messages = (Message("system", _SYSTEM), Message("user", content))
         entity = f"u{person}|day {shown.day}|{shown.session}"
-        return Request(messages, max_tokens=200, schema=Picks, purpose="simulated people", entity=entity)
+        length = 30 + 12 * len(places)
+        return Request(messages, length, schema=_schema(len(places)), purpose="simulated people", entity=entity)
 
 
-def _chosen(places: list[int], numbers: Sequence[int]) -> list[int]:
-    """Places of the numbers that were on the list; others were made up."""
-    return [places[number - 1] for number in set(numbers) if 1 <= number <= len(places)]
+def _schema(offers: int) -> dict[str, Any]:
+    """What is opened and enjoyed, by numbers that are on the list."""
+    numbers = {"type": "array", "items": {"enum": list(range(1, offers + 1))}, "maxItems": offers}
+    return {
+        "type": "object",
+        "properties": {"opened": numbers, "enjoyed": numbers},
+        "required": ["opened", "enjoyed"],
+        "additionalProperties": False,
+    }
 
 
 def _said(text: str) -> str:

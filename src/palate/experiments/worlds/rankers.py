@@ -18,7 +18,7 @@ from palate.interests.counts import NearestInterest
 from palate.knowledge.tables import Knowledge
 
 NEWEST = 60_000  # latest events that are learnt from
-STEPS = 300  # of a training, roughly: few events are read more often than many
+STEPS = 150  # of a training, roughly: few events are read more often than many
 BATCH = 512
 
 
@@ -98,8 +98,8 @@ class TowerRanker:
 class ContentRanker:
     """Nearness of an item's visible vector to the clusters of what a person took lately: learns nothing, at no cost.
 
-    An item x scores Σ over clusters of (weight of what was taken there) · exp((cos(centre, x) - 1) · sharpness), a little
-    more where it is popular.
+    An item x scores Σ over clusters of (weight of what was taken there) · exp((cos(centre, x) - 1) · sharpness), and a
+    little more where it is popular.
 
     Args:
         half_life: Items taken after which one weighs half.

@@ -59,6 +59,18 @@ def asked_table(llm: LLM, names: list[str]) -> InterestTable:
     return _table(len(names), pairs[kept], answers[kept, None], llm.model)
 
 
+def by_meaning(world: World, table: InterestTable) -> InterestTable:
+    """A table of planted interests as one of visible clusters, each of which goes by what most of its items are."""
+    meaning, n = meant_by(world), world.catalogue.n_clusters
+    sizes = np.bincount(world.catalogue.cluster_of, minlength=n)
+    cluster = np.full(world.config.interests, -1, dtype=np.int32)
+    for number in np.argsort(sizes, kind="stable"):  # the largest of an interest's clusters stands for it
+        cluster[meaning[number]] = number
+    pairs = _pairs(n)
+    found = table.look_up(np.sort(meaning[pairs], axis=1))[0]
+    return _table(n, pairs, np.where(found >= 0, cluster[found], -1), "; ".join(table.models))
+
+
 def _pairs(n: int) -> IntArray:
     """Unordered pairs of `n` clusters, each with itself included, [n (n + 1) / 2, 2]."""
     return np.column_stack(np.triu_indices(n)).astype(np.int32)

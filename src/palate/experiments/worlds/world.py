@@ -152,7 +152,7 @@ def _organic(truth: Truth, who: IntArray, repeat: float, rng: Rng) -> IntArray:
     stocked = np.diff(stops) > 0
     likes = np.where(truth.people.known & stocked, truth.people.affinity, 0).astype(np.float64).cumsum(axis=1)
     items = np.full(len(who), -1, dtype=np.int64)
-    again = rng.random(len(who)) < repeat
+    again = (rng.random(len(who)) < repeat) & (np.searchsorted(who, who) < np.arange(len(who)))
     open_ = np.flatnonzero(~again & (likes[who, -1] > 0))
     for _ in range(_TRIES):
         wanted = rng.random(len(open_)) * likes[who[open_], -1]
@@ -178,8 +178,9 @@ def _seen_before(who: IntArray, items: Numbers) -> Flags:
 
 
 def _repeated(who: IntArray, items: Numbers, again: Flags, rng: Rng) -> Numbers:
-    """Rows of `again` take what an earlier row of the person took."""
-    start = np.searchsorted(who, who)
-    earlier = start + (rng.random(len(who)) * (np.arange(len(who)) - start)).astype(np.int64)
-    possible = again & (np.arange(len(who)) > start)
-    return np.asarray(np.where(possible, items[earlier], items))
+    """Rows of `again` (never a person's first) take what an earlier row of the person took anew."""
+    anew = np.flatnonzero(~again)
+    before = np.searchsorted(anew, np.arange(len(who)))  # rows taken anew, of everybody, before each row
+    first = np.searchsorted(anew, np.searchsorted(who, who))
+    drawn = first + (rng.random(len(who)) * (before - first)).astype(np.int64)
+    return np.asarray(np.where(again, items[anew[np.minimum(drawn, len(anew) - 1)]], items)) if len(anew) else items
