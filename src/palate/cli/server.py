@@ -25,13 +25,18 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+    from palate.experiments.declare import Experiment
+
 GRACE = 30  # seconds that answers under way have at the end
 _FAILED = 3  # by which uvicorn knows a worker that could not start
 
 
 @dataclass(frozen=True)
 class Served:
-    """What the workers of a server have in common. `state` is an address, or none to only read."""
+    """What the workers of a server have in common. `state` is an address, or none to only read.
+
+    `experiments` are those that run or are planned.
+    """
 
     snapshots: Path
     host: str
@@ -39,6 +44,7 @@ class Served:
     state: str | None = None
     operations: Operations = field(default_factory=Operations)
     kafka: str | None = None  # servers that events and impressions go to
+    experiments: tuple[Experiment, ...] = ()
 
 
 def application(served: Served) -> FastAPI:
@@ -52,9 +58,16 @@ def application(served: Served) -> FastAPI:
     start_tracing()
     state = None if served.state is None else open_state(served.state)
     landing = served.snapshots.parent / "landing"
-    app = create_app(served.snapshots, None, served.pipeline, state, landing, operations=served.operations)
+    choose = None
+    if served.experiments:
+        from palate.project.assigning import Assigner
+
+        choose = Assigner(served.experiments, served.pipeline)
+    app = create_app(
+        served.snapshots, None, served.pipeline, state, landing, operations=served.operations, choose=choose
+    )
     app.state.live.sink = _sink(served.kafka, landing)
-    add_console(app, app.state.live)
+    add_console(app, app.state.live, served.snapshots.parent / "experiments")
     if state is not None:
         app.state.running.at_end.append(state.close)
     if served.host in LOOPBACK:

@@ -59,6 +59,7 @@ class Caps:
     snapshot: Snapshot
     config: CapsConfig
     held: Counter[object] = field(default_factory=Counter)
+    kinds: dict[int, list[tuple[object, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.any = any(most is not None for most in (self.config.leaf, self.config.category, self.config.source))
@@ -68,17 +69,21 @@ class Caps:
 
     def take(self, entry: Entry) -> None:
         if self.any:
-            self.held.update(kind for kind, _ in self._kinds(entry))
+            for kind, _ in self._kinds(entry):
+                self.held[kind] += 1
 
     def _kinds(self, entry: Entry) -> list[tuple[object, int]]:
+        found = self.kinds.get(entry.item)
+        if found is None:
+            found = self.kinds[entry.item] = self._kinds_of(entry.item)
+        return found if self.config.source is None else [*found, (entry.by.source, self.config.source)]
+
+    def _kinds_of(self, item: int) -> list[tuple[object, int]]:
         found: list[tuple[object, int]] = []
-        if self.config.source is not None:
-            found.append((("source", entry.by.source), self.config.source))
         if self.config.leaf is not None:
-            found.append((("leaf", self.snapshot.leaf_of(entry.item)), self.config.leaf))
+            found.append((self.snapshot.leaf_of(item), self.config.leaf))
         if self.config.category is not None:
-            most = self.config.category
-            found += [(("category", name), most) for name in self.snapshot.categories[entry.item]]
+            found += [(("category", name), self.config.category) for name in self.snapshot.categories[item]]
         return found
 
 

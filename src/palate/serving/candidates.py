@@ -29,10 +29,14 @@ class Asked:
     moment: int | None  # microseconds since the epoch
     config: PipelineConfig
 
-    @property
-    def pool(self) -> int:
-        """Candidates of a list: twice as many as wanted, for the same item may come from several sources."""
-        return 2 * self.n
+    def pool(self, source: str) -> int:
+        """Candidates of a list: more than its places, for the same item may come from several sources, or none at all
+        from others; of the source with the greatest share twice as many as are wanted in all."""
+        shares = self.config.sources
+        most = max(shares.values())
+        if shares.get(source, 0.0) >= most or self.config.rank == "across":
+            return 2 * self.n
+        return min(2 * self.n, 5 + int(3 * self.n * shares[source] / sum(shares.values())))
 
     def is_about(self, *fields: str) -> bool:
         """Whether the restrict says anything of the fields."""

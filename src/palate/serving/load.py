@@ -79,6 +79,7 @@ class Snapshot:
     run: dict[str, Any]
     encoder: QueryEncoder
     ranker: Ranker | None = None
+    user_vectors: FloatArray | None = None  # [n_users, d], of the histories as built
     text_map: FloatArray | None = None  # [text's width + 1, d + n_attributes + n_leaves], see `text_map.fit_text_map`
     new: NewItems | None = None
 
@@ -232,6 +233,15 @@ class Snapshot:
         num = self.user_nums.get(user_id)
         return np.zeros(0, dtype=np.int32) if num is None else _without(self.histories.of(num), self.gone)
 
+    def user_vector(self, user_id: str) -> FloatArray | None:
+        """[1, d], what the encoder makes of a user's history as built; None where that is not kept."""
+        num = self.user_nums.get(user_id)
+        return None if num is None or self.user_vectors is None else self.user_vectors[num : num + 1]
+
+    def encode_one(self, query: Query) -> FloatArray:
+        """[1, d]."""
+        return self.encoder.encode([query])
+
     def known(self, entity: str) -> list[dict[str, Any]]:
         """All knowledge rows about an item, user or node, in the order they were kept."""
         rows = self._rows_of.get(entity)
@@ -308,6 +318,7 @@ def load_snapshot(path: Path) -> Snapshot:
         run=_open(path / "run.json", lambda file: json.loads(file.read_text(encoding="utf-8"))),
         encoder=_encoder(path, manifest, vectors, tree),
         ranker=_ranker(path),
+        user_vectors=_open(path / "user_vectors.npy", _mapped) if "user_vectors.npy" in manifest["files"] else None,
         text_map=_open(path / "text_map.npy", np.load) if "text_map.npy" in manifest["files"] else None,
     )
 

@@ -77,7 +77,8 @@ def recommend(
     vectors = np.zeros((1, snapshot.vectors.shape[1]), dtype=np.float32)
     if len(history):
         with stages.timed("encode"):
-            vectors = snapshot.encoder.encode([query]) if encode is None else encode(query)
+            told = snapshot.user_vector(user) if isinstance(user, str) and (since is None or not len(since)) else None
+            vectors = told if told is not None else (encode or snapshot.encode_one)(query)
     asked = Asked(snapshot, query, vectors, n, away, rng, moment, config)
     with stages.timed("candidates"):
         lists = _candidates(asked, stages) if len(history) else []

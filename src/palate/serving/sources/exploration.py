@@ -27,7 +27,7 @@ def exploration(asked: Asked) -> list[Candidates]:
         return []
     reason = reasons.for_exploration(snapshot, found)
     drawn = config.temperature > 0
-    pool = max(asked.n, config.pool) if drawn else asked.pool
+    pool = max(asked.n, config.pool) if drawn else asked.pool("exploration")
     near = retrieved(asked, "exploration", found.query, pool, lambda item: reason)
     near = replace(near, chance=found.chance)
     if not drawn or not len(near.items):

@@ -26,9 +26,9 @@ def fresh(asked: Asked) -> list[Candidates]:
         allowed[_among(newest.places, snapshot.index.main.allowed(restrict, sets), n)] = True
         scores[~allowed] = -np.inf
     if snapshot.index.new is not None:
-        put, theirs = snapshot.index.new.search(asked.vectors, restrict, asked.pool, exclude, sets)
+        put, theirs = snapshot.index.new.search(asked.vectors, restrict, asked.pool("fresh"), exclude, sets)
         items, scores = np.append(items, put[0]), np.append(scores, theirs[0])
-    best = np.argsort(-scores, kind="stable")[: asked.pool]
+    best = np.argsort(-scores, kind="stable")[: asked.pool("fresh")]
     best = best[scores[best] > -np.inf]
     why = lambda item: reasons.for_fresh(snapshot, item)  # noqa: E731
     return [Candidates("fresh", items[best], scores[best], why)]

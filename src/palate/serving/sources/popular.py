@@ -11,7 +11,7 @@ from palate.serving.candidates import Asked, Candidates
 
 
 def popular(asked: Asked) -> list[Candidates]:
-    return [most_popular(asked, asked.pool, frozenset())]
+    return [most_popular(asked, asked.pool("popular"), frozenset())]
 
 
 def most_popular(asked: Asked, n: int, taken: frozenset[int]) -> Candidates:

@@ -20,7 +20,7 @@ def similar(asked: Asked) -> list[Candidates]:
         for other, cosine in zip(*_neighbours(asked, item), strict=True):
             if cosine > nearest.get(other, (-2.0, 0))[0]:
                 nearest[other] = cosine, item
-    best = sorted(nearest, key=lambda other: -nearest[other][0])[: asked.pool]
+    best = sorted(nearest, key=lambda other: -nearest[other][0])[: asked.pool("similar")]
     scores = np.array([nearest[other][0] for other in best], dtype=np.float32)
     why = lambda other: reasons.for_similar(snapshot, nearest[other][1])  # noqa: E731
     return [Candidates("similar", np.array(best, dtype=np.int32), scores, why)]
@@ -32,7 +32,7 @@ def _neighbours(asked: Asked, item: int) -> tuple[list[int], list[float]]:
         own = int(snapshot.tree.node_of_items(min(level, snapshot.tree.depth))[item])
         restrict = replace(restrict or Restrict(), nodes=(own,))
     found, cosines = snapshot.likeness.search(
-        _unit(snapshot.vector(item))[None], restrict, asked.pool, None, asked.seen[1], away=asked.away_places
+        _unit(snapshot.vector(item))[None], restrict, asked.pool("similar"), None, asked.seen[1], away=asked.away_places
     )
     known: IntArray = found[0][found[0] >= 0]
     return known.tolist(), cosines[0][: len(known)].tolist()
