@@ -63,7 +63,9 @@ class LLMPeople:
         person = int(shown.people[row])
         likes = [self.interests[number] for number in np.flatnonzero(crowd.truth.people.known[person])]
         lately = [self.titles[item] for item in history[history >= 0][-_RECENT:][::-1].tolist()]
-        offers = [f"{number}. {_said(self.titles[shown.items[row, at]])}" for number, at in enumerate(places, start=1)]
+        offers = [
+            f"{number}. {_said(self.titles[int(shown.items[row, at])])}" for number, at in enumerate(places, start=1)
+        ]
         content = (
             f"The person likes: {', '.join(map(_said, likes)) or 'nothing known'}.\n"
             f"Opened lately: {'; '.join(map(_said, lately)) or 'nothing'}.\nOffers:\n" + "\n".join(offers)
