@@ -44,8 +44,8 @@ class Outcomes:
 
     def spread(self, axis: int) -> Outcomes:
         """The outcome of each node, for all pairs with it at one end."""
-        turn = (lambda x: x[:, None]) if axis == 0 else (lambda x: x[None, :])
-        return Outcomes(turn(self.new), turn(self.share), turn(self.rare))
+        new, share, rare = (np.expand_dims(array, 1 - axis) for array in (self.new, self.share, self.rare))
+        return Outcomes(new, share, rare)
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Outcomes:
         return Outcomes(np.where(mask, self.new, -1), np.where(mask, self.share, np.inf), self.rare)
@@ -130,7 +130,8 @@ class Prospects:
         """Draws among those of the mask, by their chance."""
         bounds = np.cumsum(np.where(mask, self.drawn, 0))
         places: IntArray = np.searchsorted(bounds, rng.random(n) * bounds[-1], side="right")
-        return np.minimum(places, np.flatnonzero(mask & (self.drawn > 0))[-1])
+        last: IntArray = np.minimum(places, np.flatnonzero(mask & (self.drawn > 0))[-1])
+        return last
 
     def _from(self, place: int) -> tuple[int, ...]:
         if not self.pairwise:
@@ -143,7 +144,8 @@ def _in_pairs(weights: Floats) -> Floats:
     """The chance of each ordered pair, [m, m]."""
     pairs: Floats = weights[:, None] * weights / np.maximum(1 - weights, 1e-300)[:, None]
     np.fill_diagonal(pairs, 0)
-    return pairs / pairs.sum()
+    pairs /= pairs.sum()
+    return pairs
 
 
 def _pairs(nodes: IntArray, met: Floats, table: TransitionTable) -> Outcomes:

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from palate.data.dataset import FloatArray, IntArray
+import numpy as np
+import numpy.typing as npt
+
+from palate.data.dataset import FloatArray
 from palate.serving.candidates import Candidates
 from palate.serving.load import Snapshot
 from palate.serving.pipeline_config import CapsConfig
@@ -31,7 +34,9 @@ class Listed(Sequence[Entry]):
         order: [m], numbers of candidates in the order of the list; None: as they stand.
     """
 
-    def __init__(self, by: Candidates, ranked: FloatArray | None = None, order: IntArray | None = None) -> None:
+    def __init__(
+        self, by: Candidates, ranked: FloatArray | None = None, order: npt.NDArray[np.int64] | None = None
+    ) -> None:
         self.by = by
         rows = slice(None) if order is None else order
         self.items, self.scores = by.items[rows].tolist(), by.scores[rows].tolist()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,8 +21,7 @@ def json_response(content: Any, headers: dict[str, str] | None = None) -> Respon
 @cache
 def _dumps() -> Callable[[Any], bytes]:
     if find_spec("orjson") is not None:
-        import orjson
-
-        return orjson.dumps
+        dumps: Callable[[Any], bytes] = import_module("orjson").dumps
+        return dumps
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=datetime.isoformat)
     return lambda content: encoder.encode(content).encode()

@@ -49,7 +49,7 @@ def by_history(snapshot: Snapshot, history: IntArray, n: int = 2) -> Callable[[i
         past = np.unique(history)
         vectors = snapshot.vectors[snapshot.tree.position[past]]
         lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        return past, vectors / np.where(lengths > 0, lengths, 1)[:, None]
+        return past, (vectors / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
 
     def reason(item: int) -> Reason:
         past, vectors = known()

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from palate.data.dataset import IntArray
 from palate.serving import reasons
 from palate.serving.candidates import Asked, Candidates
 
@@ -34,7 +35,8 @@ def fresh(asked: Asked) -> list[Candidates]:
     return [Candidates("fresh", items[best], scores[best], why)]
 
 
-def _among(places, items, n):  # type: ignore[no-untyped-def]
+def _among(places: IntArray, items: IntArray, n: int) -> IntArray:
     """Where items of the snapshot stand among the first `n` of the newest."""
-    found = places[items[items < len(places)]]
-    return found[(found >= 0) & (found < n)]
+    found: IntArray = places[items[items < len(places)]]
+    inside: IntArray = found[(found >= 0) & (found < n)]
+    return inside
