@@ -72,6 +72,9 @@ class Running:
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """What waits is written and landed at the end, after the last answer."""
+        app.openapi()  # makes the routes, which takes a moment, and must not happen while something is compiled
+        # Seconds where it was never done on this machine; until it is, answers are the same and slower.
+        threading.Thread(target=self.live.built.index.main.compile, name="compile", daemon=True).start()
         self.live.start()
         self.sampler.start()
         if self.settings.watch is not None:
