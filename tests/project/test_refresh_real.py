@@ -27,7 +27,9 @@ def test_the_packaged_model_labels_a_new_item_and_writes_a_profile_as_planned(tm
     some.write_parquet(folder / "events.parquet")
     config = yaml.safe_load((folder / "palate.yaml").read_text())
     config["annotate"] = {"items": 3}
-    config["refresh"] = {"factors": "films", "answer": "closed", "least": 2}
+    config["refresh"] = {"factors": "moods.yaml", "answer": "closed", "least": 2}
+    asked = {"scenario": "stories", "factors": [{"name": "mood", "values": ["calm", "tense"]}]}
+    (folder / "moods.yaml").write_text(yaml.safe_dump(asked))
     (folder / "palate.yaml").write_text(yaml.safe_dump(config))
     item = {"item_id": "n", "title": "A quiet farm", "text": "Slow days on a farm.", "categories": []}
     with closing(open_state(f"sqlite:{folder / '.palate' / 'state.sqlite'}")) as state:
@@ -40,6 +42,6 @@ def test_the_packaged_model_labels_a_new_item_and_writes_a_profile_as_planned(tm
             calls = sum(row["calls"] for row in project.ledger.totals())
             labels, profiles = work.visits.labels, work.visits.profiles
     assert len(due.items) == 1 and calls == planned <= 20
-    assert profiles.height > 1 and profiles["text"].is_not_null().all() and {*profiles["entity"]} == {"u0"}
+    assert profiles.height == 1 and profiles["text"].is_not_null().all() and {*profiles["entity"]} == {"u0"}
     assert {*labels["entity"]} == {"n"} and labels.height == 2 and answer["items_answered"] == 1
     assert labels["value"].is_between(0, 1).all()
