@@ -190,10 +190,10 @@ def test_slates_made_during_swaps_are_of_one_snapshot(folder: Path, second: str,
                 ):
                     wrong.append(answer.text)
 
-    threads = [threading.Thread(target=ask) for _ in range(3)]
+    threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for _ in range(4):
+    for _ in range(2):
         use(folder, second)
         assert watcher.look()
         rollback(folder)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from palate.cli.options import JsonOption, ProjectOption, open_run, say
 from palate.cli.server import Served, run_server
 from palate.errors import InputError
-from palate.project.config import load_config
 from palate.serving import describe
 from palate.serving.keys import keys_of, read_keys
 from palate.serving.load import load_snapshot
 from palate.serving.operations import Operations, may_listen
 from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.versions import current, list_snapshots, rollback, use
+
+if TYPE_CHECKING:
+    from palate.experiments.declare import Experiment
 
 HostOption = Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")]
 PortOption = Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)]
@@ -114,7 +117,7 @@ def serve(
 ) -> None:
     """Serve the current snapshot: the API at /v1 (documented at /docs) and the console at /console.
 
-    What slates are made of stands in palate.yaml under `serving`.
+    What slates are made of stands in palate.yaml under `serving`, what is tried on people under `experiments`.
     Keys are asked for as X-API-Key: those of --keys, of PALATE_KEYS (a key file's text), and PALATE_API_KEY, which may
     do all. Another snapshot that becomes current is served within a second or so, at once on SIGHUP.
 
@@ -128,10 +131,28 @@ def serve(
     operations = Operations(
         keys=tuple(keys_of()), keys_file=keys, rate=rate, origins=tuple(allow_origin or ()), drain=drain, watch=1.0
     )
-    pipeline = load_config(project).serving if (project / "palate.yaml").exists() else None
+    pipeline, experiments = _declared(project)
     check_address(host, port, operations, state, open_to_all)
     folder = local_snapshots(project, snapshots)
-    start_server(folder, host, port, pipeline, state, operations, workers, log, kafka)
+    start_server(folder, host, port, pipeline, state, operations, workers, log, kafka, experiments)
+
+
+def _declared(project: Path) -> tuple[PipelineConfig | None, tuple[Experiment, ...]]:
+    """The pipeline of a project and its experiments, checked: what cannot be is said before a worker begins."""
+    if not (project / "palate.yaml").exists():
+        return None, ()
+    from palate.project.config import load_config
+
+    config = load_config(project)
+    if not config.experiments and not (project / "experiments").is_dir():
+        return config.serving, ()
+    from palate.project.assigning import Assigner
+    from palate.project.project import Project
+    from palate.project.trials import Trials
+
+    experiments = Trials(Project(project, config)).start(datetime.now(UTC))
+    Assigner(experiments, config.serving)
+    return config.serving, experiments
 
 
 def check_address(
@@ -189,6 +210,7 @@ def start_server(
     workers: int = 1,
     log: bool = True,
     kafka: str | None = None,
+    experiments: tuple[Experiment, ...] = (),
 ) -> None:
     """Serve until stopped. What happened is kept beside the snapshots, or at the address `state`; "none": nowhere."""
     kept = None if state == "none" else state or f"sqlite:{snapshots.parent / 'state.sqlite'}"
@@ -197,7 +219,7 @@ def start_server(
     typer.echo(f"console  http://{host}:{port}/console", err=True)
     typer.echo(f"API      http://{host}:{port}/docs", err=True)
     typer.echo("Stop with Ctrl-C.", err=True)
-    run_server(Served(snapshots, host, pipeline, kept, operations, kafka), port, workers, log)
+    run_server(Served(snapshots, host, pipeline, kept, operations, kafka, experiments), port, workers, log)
 
 
 @group.command("build")

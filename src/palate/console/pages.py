@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from palate import __version__
-from palate.console import views
+from palate.console import experiments, views
 from palate.console.words import environment
 from palate.serving.live import Live
 from palate.serving.load import Snapshot
@@ -36,9 +36,12 @@ LONGEST = 500  # characters of a search
 View = dict[str, Any]
 
 
-def add_console(app: FastAPI, live: Live) -> None:
-    """Mount the console's pages at `/console`, over what is served. They only read, and ask no language model."""
-    pages = Pages(live)
+def add_console(app: FastAPI, live: Live, trials: Path | None = None) -> None:
+    """Mount the console's pages at `/console`, over what is served. They only read, and ask no language model.
+
+    `trials` is a project's folder of experiments and their reports.
+    """
+    pages = Pages(live, trials)
     routes = [
         Route("/", pages.overview),
         Route("/people", pages.people),
@@ -49,6 +52,8 @@ def add_console(app: FastAPI, live: Live) -> None:
         Route("/items", pages.items),
         Route("/items/found", pages.items_found),
         Route("/item", pages.item),
+        Route("/experiments", pages.experiments),
+        Route("/experiment", pages.experiment),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     console = Starlette(routes=routes, exception_handlers={HTTPException: pages.failed})
@@ -74,8 +79,8 @@ class Guarded:
 class Pages:
     """One method for each page; ids come in the query, so that any text can be an id."""
 
-    def __init__(self, live: Live) -> None:
-        self.live = live
+    def __init__(self, live: Live, trials: Path | None = None) -> None:
+        self.live, self.trials = live, trials
         self.templates = environment("palate.console")
 
     @property
@@ -120,6 +125,18 @@ class Pages:
 
     def item(self, request: Request) -> Response:
         return self._found(request, "item.html", "items", "item", lambda id_: views.item(self.snapshot, id_))
+
+    def experiments(self, request: Request) -> Response:
+        return self._page(request, "experiments.html", "experiments", experiments.experiments(self.trials))
+
+    def experiment(self, request: Request) -> Response:
+        return self._found(
+            request,
+            "experiment.html",
+            "experiments",
+            "experiment",
+            lambda id_: experiments.experiment(self.trials, id_),
+        )
 
     async def failed(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR

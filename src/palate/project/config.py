@@ -142,6 +142,8 @@ class Config(Section):
     """Parameters of the ranker of slates (`models.ranking.pair_ranker`); null: none is trained."""
     serving: PipelineConfig = PipelineConfig()
     """What slates are made of: sources, ranker, caps, time."""
+    experiments: dict[str, dict[str, Any]] = {}
+    """Name to declaration (`experiments.declare.Experiment`); files of the folder `experiments` come on top."""
     verb: str = "chose"
     """What people do with an item, past tense: "because you watched …"."""
 

@@ -29,6 +29,7 @@ from palate.serving.snapshot import FORMAT, content_hash, file_sha256
 from palate.serving.versions import MANIFEST
 
 POPULAR = 4000  # items that are popular enough to be shown to anybody
+NEWEST = 1000  # items of the catalogue that are looked through for new ones
 
 
 class QueryEncoder(Protocol):
@@ -42,6 +43,16 @@ class Ranker(Protocol):
 
     def score(self, snapshot: Snapshot, history: IntArray, vector: FloatArray, items: IntArray) -> FloatArray:
         """Of `items` [m] for a history (item_nums, oldest first) with its query vector [d]: higher is better."""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """Items, the newest first."""
+
+    items: IntArray  # [m], item_nums
+    times: npt.NDArray[np.int64]  # [m], microseconds since the epoch
+    vectors: FloatArray  # [m, d]
+    places: IntArray  # [n_items], of an item among them, or -1
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class Snapshot:
     run: dict[str, Any]
     encoder: QueryEncoder
     ranker: Ranker | None = None
+    user_vectors: FloatArray | None = None  # [n_users, d], of the histories as built
     text_map: FloatArray | None = None  # [text's width + 1, d + n_attributes + n_leaves], see `text_map.fit_text_map`
     new: NewItems | None = None
 
@@ -97,7 +109,7 @@ class Snapshot:
             titles=Chained(base.titles, _titles(items)),
             item_nums=ItemNums(base.item_nums, nums, frozenset(new.replaces.tolist())),
             categories=Chained(base.categories, _categories(items)),
-            **{name: getattr(base, name) for name in ("likeness", "by_turn", "by_creation", "user_nums", "_rows_of")},
+            **{name: getattr(base, name) for name in ("likeness", "by_turn", "newest", "user_nums", "_rows_of")},
         )
         return grown
 
@@ -201,12 +213,15 @@ class Snapshot:
         return np.concatenate([turns, self.by_popularity[POPULAR:]])
 
     @cached_property
-    def by_creation(self) -> tuple[IntArray, npt.NDArray[np.int64]]:
-        """item_nums of known `created_at`, the newest first, and those times in microseconds since the epoch."""
-        if "created_at" not in self.items.columns:
-            return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
-        known = self.items[: self.n_built].drop_nulls("created_at").sort("created_at", descending=True)
-        return known["item_num"].to_numpy(), known["created_at"].to_physical().to_numpy().astype(np.int64)
+    def newest(self) -> Newest:
+        """The items that were created last, of those whose `created_at` is known."""
+        items, times = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
+        if "created_at" in self.items.columns:
+            known = self.items[: self.n_built].drop_nulls("created_at").sort("created_at", descending=True)[:NEWEST]
+            items, times = known["item_num"].to_numpy(), known["created_at"].to_physical().to_numpy().astype(np.int64)
+        places = np.full(self.n_built, -1, dtype=np.int32)
+        places[items] = np.arange(len(items))
+        return Newest(items, times, self.vectors[self.tree.position[items]], places)
 
     @cached_property
     def categories(self) -> Sequence[list[str]]:
@@ -217,6 +232,15 @@ class Snapshot:
         """item_nums of a user, oldest first, without items that are gone; empty for someone unknown."""
         num = self.user_nums.get(user_id)
         return np.zeros(0, dtype=np.int32) if num is None else _without(self.histories.of(num), self.gone)
+
+    def user_vector(self, user_id: str) -> FloatArray | None:
+        """[1, d], what the encoder makes of a user's history as built; None where that is not kept."""
+        num = self.user_nums.get(user_id)
+        return None if num is None or self.user_vectors is None else self.user_vectors[num : num + 1]
+
+    def encode_one(self, query: Query) -> FloatArray:
+        """[1, d]."""
+        return self.encoder.encode([query])
 
     def known(self, entity: str) -> list[dict[str, Any]]:
         """All knowledge rows about an item, user or node, in the order they were kept."""
@@ -294,6 +318,7 @@ def load_snapshot(path: Path) -> Snapshot:
         run=_open(path / "run.json", lambda file: json.loads(file.read_text(encoding="utf-8"))),
         encoder=_encoder(path, manifest, vectors, tree),
         ranker=_ranker(path),
+        user_vectors=_open(path / "user_vectors.npy", _mapped) if "user_vectors.npy" in manifest["files"] else None,
         text_map=_open(path / "text_map.npy", np.load) if "text_map.npy" in manifest["files"] else None,
     )
 

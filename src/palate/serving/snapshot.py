@@ -19,6 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.dataset import FloatArray, Histories
+from palate.data.query import Query
 from palate.errors import InputError, StorageError
 from palate.interests.tree import InterestTree, save_tree
 from palate.knowledge.tables import SCHEMA, Knowledge
@@ -183,8 +184,18 @@ def _write_files(folder: Path, parts: SnapshotParts) -> None:
         np.save(folder / "text_map.npy", text_map)
     if parts.encoder is not None:
         shutil.copyfile(parts.encoder, folder / "encoder.onnx")
+        np.save(folder / "user_vectors.npy", _user_vectors(parts))
     if parts.ranker is not None:
         shutil.copyfile(parts.ranker, folder / "ranker.onnx")
+
+
+def _user_vectors(parts: SnapshotParts) -> FloatArray:
+    """[n_users, d]: people of whom nothing new is known need not be encoded when they ask."""
+    from palate.models.sequence_encoder import OnnxSequenceEncoder
+
+    assert parts.encoder is not None
+    encoder = OnnxSequenceEncoder(parts.encoder, parts.max_length)
+    return encoder.encode([Query(None, parts.histories.of(user)) for user in range(len(parts.user_ids))])
 
 
 def _masks(parts: SnapshotParts) -> dict[str, npt.NDArray[np.bool_]]:

@@ -106,7 +106,7 @@ class SqliteState:
 
     def add_impressions(self, impressions: Sequence[Impression]) -> None:
         insert = f"INSERT INTO impressions ({_IMPRESSION}) VALUES ({', '.join('?' * len(fields(Impression)))})"
-        self._write(lambda db: db.executemany(insert, map(astuple, impressions)))
+        self._write(lambda db: db.executemany(insert, [tuple(vars(each).values()) for each in impressions]))
 
     def vector(self, user_id: str, tag: str) -> FloatArray | None:
         rows = self._read(
