@@ -32,7 +32,7 @@ from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.run import Run
 from palate.project.visits import Visits
-from palate.serving.landing import ELSEWHERE, land, land_items
+from palate.serving.landing import ELSEWHERE, compact, land, land_items
 from palate.serving.state import State
 from palate.serving.versions import current_name, prune
 
@@ -78,6 +78,7 @@ class Refresh:
             if not (landing / ELSEWHERE).exists():  # else they would never come to where the server sends them
                 land(self.state, landing)
             land_items(self.state, landing)
+        compact(landing)
 
     @cached_property
     def due(self) -> Due:
