@@ -101,6 +101,9 @@ def test_an_event_that_the_log_has_under_its_id_is_not_doubled(state: State, tmp
     found = Landing(tmp_path).joined(own([("u", "i0", 1, "click")], ["e1"]))
     assert (found.events, found.already) == (1, 1)
     assert found.dataset.events["event_id"].to_list() == ["e1", "e2"]
+    log = own([("u", "i0", 1, "click")], ["7"])
+    numbered = log.with_events(log.events.with_columns(pl.col("event_id").cast(pl.Int64)))  # as a CSV has them
+    assert Landing(tmp_path).joined(numbered).dataset.events["event_id"].to_list() == ["7", "e1", "e2"]
 
 
 def test_a_state_that_begins_anew_replaces_no_part(tmp_path: Path) -> None:
