@@ -10,6 +10,7 @@ import polars as pl
 
 from palate.data.dataset import Histories
 from palate.interests.tree import InterestTree, TreeConfig, build_tree
+from palate.knowledge.tables import SCHEMA, Knowledge
 from palate.serving.snapshot import SnapshotParts, build_snapshot
 from palate.serving.versions import use
 
@@ -47,6 +48,7 @@ def synthetic_snapshot(
         attributes=attributes,
         thresholds={"calm": 0.9, "bold": 0.7, "slow": 0.95, "bright": 0.8},
         transitions=_transitions(tree, rng),
+        knowledge=_knowledge(attributes),
         explore_level=1,
         max_length=LENGTH,
         **(_models(folder, vectors, histories, attributes, popularity, tree) if models else {}),
@@ -85,6 +87,18 @@ def _transitions(tree: InterestTree, rng: np.random.Generator) -> pl.DataFrame:
     pairs = [(a, b, int(rng.choice(nodes)), 0.5, "none", "") for a in nodes for b in nodes if a <= b]
     columns = ["node_a", "node_b", "next_node", "probability", "model", "prompt_hash"]
     return pl.DataFrame(pairs, schema=columns, orient="row")
+
+
+def _knowledge(attributes: dict[str, np.ndarray]) -> Knowledge:
+    """A label of every item and attribute, as a student leaves them: the evidence behind reasons."""
+    columns = pl.DataFrame(schema=SCHEMA)
+    tables = []
+    for name, values in attributes.items():
+        ids = [f"item{number}" for number in range(len(values))]
+        rows = pl.DataFrame({"entity": ids, "value": values.astype(np.float64)})
+        said = rows.with_columns(pl.lit(name).alias("name"), pl.lit("student of none").alias("model"))
+        tables.append(pl.concat([columns, said.cast({"value": SCHEMA["value"]})], how="diagonal_relaxed"))
+    return Knowledge({"label": pl.concat(tables).select(list(SCHEMA)).cast(SCHEMA)})  # type: ignore[arg-type]
 
 
 def _models(

@@ -195,6 +195,8 @@ def test_a_second_refresh_says_that_one_is_running(palate, project: Path) -> Non
     with alone(lock, "A refresh"), pytest.raises(PalateError, match="running already") as caught:
         command.refreshed(project, Bars(quiet=True), plan=True)
     assert caught.value.retryable and f"process {os.getpid()}" in str(caught.value.got)
+    with alone(project / ".palate" / "run.lock", "A run"), pytest.raises(PalateError, match="A run of this project is"):
+        command.refreshed(project, Bars(quiet=True))  # nor beside `palate run`
     child = os.fork()
     if child == 0:
         with alone(lock, "A refresh"):

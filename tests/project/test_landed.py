@@ -17,7 +17,7 @@ from palate.errors import InputError
 from palate.project.landed import Landing
 from palate.project.project import Project
 from palate.serving.arrivals import gone_item
-from palate.serving.landing import land, land_items
+from palate.serving.landing import compact, land, land_items
 from palate.serving.state import Event, KeptItem, State, open_state
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -101,6 +101,9 @@ def test_an_event_that_the_log_has_under_its_id_is_not_doubled(state: State, tmp
     found = Landing(tmp_path).joined(own([("u", "i0", 1, "click")], ["e1"]))
     assert (found.events, found.already) == (1, 1)
     assert found.dataset.events["event_id"].to_list() == ["e1", "e2"]
+    log = own([("u", "i0", 1, "click")], ["7"])
+    numbered = log.with_events(log.events.with_columns(pl.col("event_id").cast(pl.Int64)))  # as a CSV has them
+    assert Landing(tmp_path).joined(numbered).dataset.events["event_id"].to_list() == ["7", "e1", "e2"]
 
 
 def test_a_state_that_begins_anew_replaces_no_part(tmp_path: Path) -> None:
@@ -110,6 +113,24 @@ def test_a_state_that_begins_anew_replaces_no_part(tmp_path: Path) -> None:
         land(state, tmp_path)
         state.close()
     assert set(Landing(tmp_path).events["event_id"]) == {"e0", "e1"}
+
+
+def test_small_parts_are_put_together_and_nothing_changes(state: State, tmp_path: Path) -> None:
+    for number in range(6):
+        state.add_events([sent(f"e{number}-{k}", "u", "i0", 0) for k in range(2)])
+        land(state, tmp_path)
+    parts = sorted((tmp_path / "events").glob("*.parquet"))
+    (tmp_path / "events" / "by-hand.parquet").write_bytes(parts[0].read_bytes())
+    before, first = Landing(tmp_path).events, parts[0].read_bytes()
+    assert compact(tmp_path, 7) == 0
+    assert compact(tmp_path, 6) == 6
+    assert len([*(tmp_path / "events").glob("*.parquet")]) == 2
+    assert Landing(tmp_path).events.equals(before)
+    parts[0].write_bytes(first)  # killed before it was removed, or written again by a flush that was killed
+    assert Landing(tmp_path).events.sort("event_id").equals(before.sort("event_id"))
+    state.add_events([sent("later", "u", "i0", 0)])
+    land(state, tmp_path)
+    assert Landing(tmp_path).events["event_id"].to_list()[-1] == "later"
 
 
 def test_items_that_were_put_and_deleted(state: State, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from palate.data.dataset import TIMESTAMP, Dataset
 from palate.errors import InputError
 from palate.experiments.study import Study
 from palate.experiments.worlds.lineup import EXPLORERS, LLM, NAMES
-from palate.experiments.worlds.proof import ASSUMPTIONS, ProofSettings, flips, mean_of, spread_over
+from palate.experiments.worlds.proof import ASSUMPTIONS, flips, mean_of
 from palate.experiments.worlds.proof_report import flips_said, sensitivity_rows
 from palate.recipes.registry import load
 
@@ -98,10 +98,3 @@ def test_what_cannot_be_set_is_named(tmp_path):
         load("proof")(study(tmp_path, people=1))
     with pytest.raises(InputError, match="no names to ask"):
         load("proof")(study(tmp_path, fitted="false", table="asked"))
-
-
-def test_runs_are_spread_over_what_is_there():
-    with spread_over(ProofSettings()) as over:
-        assert over is map
-    with spread_over(ProofSettings(processes=2)) as over:
-        assert list(over(abs, [-1, 2])) == [1, 2]

@@ -123,8 +123,8 @@ def _part(folder: Path, number: int, empty: pl.DataFrame) -> pl.DataFrame:
 
 
 def _shown(log: Log, experiment: Experiment, seen: Seen) -> pl.LazyFrame:
-    numbers = {text: number for number, text in enumerate(seen.labels)}
-    label = pl.col("variant").replace_strict(numbers, default=None, return_dtype=pl.UInt16)
+    # Polars replaces values only when it has all of them; this it does as it reads.
+    label = pl.col("variant").cast(pl.Enum(list(seen.labels)), strict=False).to_physical().cast(pl.UInt16)
     return (
         _numbered(log.impressions, experiment).select("unit", "item", "request", "at", label=label).drop_nulls("label")
     )

@@ -111,11 +111,13 @@ class Landing:
         if not self.key:
             return Joined(own)
         items, counts = _with_items(own.items, self.items)
-        events, already = _unknown_to(own.events, self.events)
+        ids = [pl.col(name).cast(pl.String) for name in ("event_id", "request_id") if name in own.events.columns]
+        log = own.events.drop("user_num", "item_num").with_columns(ids)
+        events, already = _unknown_to(log, self.events)
         rejected = events["event_type"].is_in(list(REJECTED))
         chosen = events.filter(~rejected)
         known = chosen.join(items, on="item_id", how="semi", maintain_order="left")
-        table = pl.concat([own.events.drop("user_num", "item_num"), known], how="diagonal")
+        table = pl.concat([log, known], how="diagonal")
         return Joined(
             Dataset.from_tables(items, table, own.users),
             events=known.height,
@@ -140,8 +142,7 @@ def _unknown_to(log: pl.DataFrame, landed: pl.DataFrame) -> tuple[pl.DataFrame, 
     """What the log does not have, and how many it has."""
     new = landed.join(log, on=_SAME, how="anti", maintain_order="left")
     if "event_id" in log.columns:
-        known = log.select(pl.col("event_id").cast(pl.String))
-        new = new.join(known, on="event_id", how="anti", maintain_order="left")
+        new = new.join(log.select("event_id"), on="event_id", how="anti", maintain_order="left")
     return new, landed.height - new.height
 
 

@@ -32,9 +32,9 @@ from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.run import Run
 from palate.project.visits import Visits
-from palate.serving.landing import ELSEWHERE, land, land_items
+from palate.serving.landing import ELSEWHERE, compact, land, land_items
 from palate.serving.state import State
-from palate.serving.versions import current, list_snapshots, prune
+from palate.serving.versions import current_name, prune
 
 T = TypeVar("T")
 _CHUNK = 16  # items or users asked about before what was said of them is kept
@@ -78,6 +78,7 @@ class Refresh:
             if not (landing / ELSEWHERE).exists():  # else they would never come to where the server sends them
                 land(self.state, landing)
             land_items(self.state, landing)
+        compact(landing)
 
     @cached_property
     def due(self) -> Due:
@@ -135,7 +136,7 @@ class Refresh:
     def build(self, keep: int) -> dict[str, Any]:
         """Make the steps that changed, check and use the snapshot, and remove old ones but `keep`."""
         folder = self.project.state / "snapshots"
-        before = current(folder).name if list_snapshots(folder) else None
+        before = current_name(folder)
         made = self.run.all()
         return {
             "steps_made": [artefact.name for artefact in made.steps.made if artefact.state == "made"],

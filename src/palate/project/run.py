@@ -20,6 +20,7 @@ from palate.knowledge.tables import Knowledge
 from palate.llm.asking import LedgeredLLM
 from palate.llm.plan import Plan
 from palate.project.knowledge_steps import KnowledgeSteps, read_kind
+from palate.project.lock import alone
 from palate.project.model_steps import ModelSteps, tree_of
 from palate.project.progress import Bars
 from palate.project.project import Project
@@ -56,9 +57,14 @@ class Run:
         self._using = ModelSteps(self._asking)
 
     def all(self) -> Run:
-        """Make every step, and remove what older settings left."""
-        self.some(STEPS)
-        self.steps.sweep()
+        """Make every step, and remove what older settings left.
+
+        Raises:
+            PalateError: Another process does so now; retryable.
+        """
+        with alone(self.project.state / "run.lock", "A run of this project"):  # or one sweeps away the other's work
+            self.some(STEPS)
+            self.steps.sweep()
         return self
 
     def some(self, steps: Sequence[str]) -> list[Artefact]:

@@ -14,10 +14,12 @@ the fitted world `--set table=asked` asks a real one. Settings: `palate.experime
 
 from __future__ import annotations
 
+from functools import partial
+
 from palate.experiments.study import Chart, Report, ReportTable, Study
 from palate.experiments.worlds.config import WorldConfig
 from palate.experiments.worlds.fit import Fitted, FittedWorld
-from palate.experiments.worlds.lineup import EXPLORERS, SEQUENCE, sweep
+from palate.experiments.worlds.lineup import EXPLORERS, SEQUENCE
 from palate.experiments.worlds.proof import (
     ASSUMPTIONS,
     Found,
@@ -26,7 +28,6 @@ from palate.experiments.worlds.proof import (
     fitted_of,
     flips,
     main_trials,
-    spread_over,
     swept_trials,
     table_of,
 )
@@ -40,6 +41,7 @@ from palate.experiments.worlds.proof_report import (
     series_rows,
     uci_rows,
 )
+from palate.experiments.worlds.sweep import spread_over, sweep
 
 
 def proof(study: Study) -> Report:
@@ -47,11 +49,13 @@ def proof(study: Study) -> Report:
     settings = ProofSettings.of(study)
     fitted = fitted_of(study.dataset, settings)
     table = table_of(fitted, settings, study.llm)
-    with spread_over(settings) as over:
-        runs = main_trials(settings, study.seeds, fitted, table)
-        main = collected(sweep(runs, over, lambda done, total: study.progress("worlds", done, total)))
-        varied = swept_trials(settings, study.seeds) if settings.sweep else []
-        swept = collected(sweep(varied, over, lambda done, total: study.progress("assumptions", done, total)))
+    runs = main_trials(settings, study.seeds, fitted, table)
+    varied = swept_trials(settings, study.seeds) if settings.sweep else []
+    with spread_over(settings.processes, settings.ray) as over:
+        main, swept = (
+            collected(sweep(trials, over, study.workspace / "runs.jsonl", partial(study.progress, what)))
+            for what, trials in (("worlds", runs), ("assumptions", varied))
+        )
     return _report(settings, main, swept, fitted, study.seeds)
 
 

@@ -79,6 +79,10 @@ def told_item(arrival: Arrival) -> KeptItem:
     return KeptItem(arrival.model_dump(), "", [], -1, {})
 
 
+def by_id(kept: Sequence[KeptItem]) -> dict[str, KeptItem]:
+    return {each.item["item_id"]: each for each in kept}
+
+
 def new_items(snapshot: Snapshot, kept: Sequence[KeptItem], gone: Iterable[int] = ()) -> tuple[NewItems, pl.DataFrame]:
     """What `Snapshot.with_new` takes. An item without labels has no attribute. `gone` are item_nums of the built."""
     schema = {name: kind for name, kind in snapshot.items.schema.items() if name != "item_num"}

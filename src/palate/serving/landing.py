@@ -6,17 +6,21 @@ import fcntl
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from palate.data.whole_file import replace_file
 from palate.errors import StorageError
 from palate.serving.state import LANDED, State, Table
 
 PART = 100_000  # rows of a part file, at most
+_NAME = re.compile(r"[^_.]+_[^_.]+(_[0-9a-f]{12})?\.parquet")  # as `land` names a part
 ITEMS = "items.parquet"
 ELSEWHERE = ".sink"  # there where a server lands events into a sink, too: nobody without it may land them
 LANDED_ITEMS: dict[str, Any] = {
@@ -64,6 +68,34 @@ def land(state: State, folder: Path, sink: Sink | None = None) -> int:
             state.landed(batch)
             written += len(batch.rows)
     return written
+
+
+def compact(folder: Path, at_least: int = 100) -> int:
+    """Put small part files together where there are so many; returns how many went.
+
+    Killed between the new file and the old ones, rows are in both: who reads events takes each `event_id` once. One
+    process at a time, and not while others read.
+
+    Raises:
+        StorageError: for a full disk; all is as it was.
+    """
+    gone = 0
+    for table, schema in LANDED.items():
+        parts = [part for part in sorted((folder / table).glob("*.parquet")) if _NAME.fullmatch(part.name)]
+        try:
+            small = [part for part in parts if pq.read_metadata(part).num_rows < PART]
+            if len(small) < at_least:
+                continue
+            content = _parquet(pl.concat([pl.read_parquet(part).select(list(schema)) for part in small]))
+        except (OSError, pa.ArrowException, pl.exceptions.PolarsError):
+            continue  # who reads them names the broken one
+        first, last = small[0].name.split("_")[0], small[-1].stem.split("_")[1]
+        name = f"{first}_{last}_{hashlib.sha256(content).hexdigest()[:12]}.parquet"
+        replace_file(folder / table / name, content, "The part file")
+        for part in small:
+            part.unlink()
+        gone += len(small)
+    return gone
 
 
 def land_items(state: State, folder: Path) -> int:

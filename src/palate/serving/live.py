@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from palate.data.dataset import FloatArray, IntArray
 from palate.data.query import Query
 from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder, MiniLMEncoder
-from palate.serving.arrivals import Arrival, gone_item, new_items, place, told_item
+from palate.serving.arrivals import Arrival, by_id, gone_item, new_items, place, told_item
 from palate.serving.landing import Sink, land, land_items
 from palate.serving.load import MeanOfHistory, Snapshot
 from palate.serving.metering import Meter
@@ -156,13 +156,13 @@ class Live:
             StorageError: if they cannot be kept; then they are not served either.
         """
         assert self.state is not None
-        own = [each.item_id for each in arrivals if each.item_id in self._built_ids]
-        latest = {each.item_id: each for each in arrivals}.values()
-        changed = [each for each in latest if not self._is_as_it_was(each)]
-        new = [each for each in changed if each.item_id not in self._built_ids]
+        built, latest = self.built, {each.item_id: each for each in arrivals}
+        own = [each.item_id for each in arrivals if each.item_id in built.item_nums]
+        changed = [each for each in latest.values() if not self._is_as_it_was(each)]
+        new = [each for each in changed if each.item_id not in built.item_nums]
         if changed:
-            told = [told_item(each) for each in changed if each.item_id in self._built_ids]
-            self.state.put_items([*told, *(place(self.built, new, self.encoder) if new else [])])
+            told = [told_item(each) for each in changed if each.item_id in built.item_nums]
+            self.state.put_items([*told, *(place(built, new, self.encoder) if new else [])])
             self.look()
         return len(new), own
 
@@ -186,7 +186,7 @@ class Live:
             return
         with self._growing:
             version, found = self.state.items(self._version)
-            self._kept |= _by_id(found)
+            self._kept |= by_id(found)
             for kept in found:
                 self._items.pop(kept.item["item_id"], None)
             self._items |= self._placed(self.built, found)
@@ -206,7 +206,7 @@ class Live:
                 with suppress(StorageError):
                     version, found = self.state.items()
             self.unplaced = []
-            self._kept, self._items, self._version = _by_id(found), self._placed(built, found), version
+            self._kept, self._items, self._version = by_id(found), self._placed(built, found), version
             self.built, self.snapshot = built, self._grown(built)
 
     def _placed(self, built: Snapshot, found: Sequence[KeptItem]) -> dict[str, KeptItem]:
@@ -214,13 +214,12 @@ class Live:
         found = [kept for kept in found if not kept.gone and kept.item["item_id"] not in built.item_nums]
         elsewhere = [Arrival(**kept.item | {"vector": None}) for kept in found if kept.snapshot != built.name]
         found = [kept for kept in found if kept.snapshot == built.name] + self._moved(built, elsewhere)
-        return _by_id(found)
+        return by_id(found)
 
     def _grown(self, built: Snapshot) -> Snapshot:
         gone = [built.item_nums[name] for name, kept in self._kept.items() if kept.gone and name in built.item_nums]
-        if not self._items and not gone:
-            return built
-        return built.with_new(*new_items(built, list(self._items.values()), gone))
+        beside = new_items(built, list(self._items.values()), gone)
+        return built.with_new(*beside) if self._items or gone else built
 
     def _moved(self, built: Snapshot, elsewhere: Sequence[Arrival]) -> list[KeptItem]:
         """By their texts: a vector that came with an item was one of the other snapshot's space."""
@@ -256,17 +255,12 @@ class Live:
         """Write part files, and forget what has been landed long ago."""
         if self.state is None or self.landing is None:
             return 0
-        written = land(self.state, self.landing, self.sink)
-        if self._landed_version != self._version:
-            version = self._version
+        if self._landed_version != (version := self._version):
             land_items(self.state, self.landing)
             self._landed_version = version
+        written = land(self.state, self.landing, self.sink)
         self.state.prune(int((time.time() - KEEP_DAYS * DAY) * 1e6))
         return written
-
-    @property
-    def _built_ids(self) -> Mapping[str, int]:
-        return self.built.item_nums
 
     def _is_as_it_was(self, arrival: Arrival) -> bool:
         kept = self._kept.get(arrival.item_id)
@@ -304,7 +298,3 @@ class Live:
                 if now - landed >= _LAND:
                     landed = now
                     self.land()
-
-
-def _by_id(found: Sequence[KeptItem]) -> dict[str, KeptItem]:
-    return {kept.item["item_id"]: kept for kept in found}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -109,7 +108,7 @@ class Snapshot:
             titles=Chained(base.titles, _titles(items)),
             item_nums=ItemNums(base.item_nums, nums, frozenset(new.replaces.tolist())),
             categories=Chained(base.categories, _categories(items)),
-            **{name: getattr(base, name) for name in ("likeness", "by_turn", "newest", "user_nums", "_rows_of")},
+            **{name: getattr(base, name) for name in ("likeness", "by_turn", "newest", "user_nums", "_by_entity")},
         )
         return grown
 
@@ -244,15 +243,14 @@ class Snapshot:
 
     def known(self, entity: str) -> list[dict[str, Any]]:
         """All knowledge rows about an item, user or node, in the order they were kept."""
-        rows = self._rows_of.get(entity)
-        return [] if rows is None else self.knowledge[rows].to_dicts()
+        first, last = (self._by_entity["entity"].search_sorted(entity, side) for side in ("left", "right"))
+        return self._by_entity.slice(first, last - first).to_dicts()
 
     @cached_property
-    def _rows_of(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = defaultdict(list)
-        for number, entity in enumerate(self.knowledge["entity"].to_list()):
-            rows[entity].append(number)
-        return dict(rows)
+    def _by_entity(self) -> pl.DataFrame:
+        """The knowledge in order of entities, each one's rows as they stood: a stretch is read, nothing is gathered."""
+        sorted_ = self.knowledge["entity"].is_sorted()
+        return self.knowledge if sorted_ else self.knowledge.sort("entity", maintain_order=True).rechunk()
 
 
 def _titles(items: pl.DataFrame) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 from palate.errors import InputError, PalateError, StorageError, printable
 from palate.serving.load import load_snapshot, read_manifest
 from palate.serving.snapshot import BUILDING, file_sha256, sweep
-from palate.serving.versions import CURRENT, MANIFEST, current, list_snapshots, prune, use
+from palate.serving.versions import CURRENT, MANIFEST, current_name, list_snapshots, prune, use
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
@@ -196,7 +196,7 @@ class Follower:
         try:
             self.look()
         except PalateError as error:
-            if not self._here():
+            if current_name(self.folder) is None:
                 raise
             self.problem = str(error)
         self._thread.start()
@@ -205,18 +205,11 @@ class Follower:
     def look(self) -> bool:
         """Whether another snapshot was taken over."""
         name = self.remote.current()
-        if self._here() == name:
+        if current_name(self.folder) == name:
             return False
         self.remote.pull(self.folder, name)
         prune(self.folder, _KEPT)
         return True
-
-    def _here(self) -> str:
-        """The name of the one in use here; empty for none."""
-        try:
-            return current(self.folder).name
-        except InputError:
-            return ""
 
     def close(self) -> None:
         self._stop.set()

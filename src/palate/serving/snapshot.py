@@ -207,14 +207,14 @@ def _masks(parts: SnapshotParts) -> dict[str, npt.NDArray[np.bool_]]:
 
 
 def _knowledge_rows(knowledge: Knowledge) -> pl.DataFrame:
-    """All kinds in one table with a `kind` column, vectors left out: they are in the models."""
+    """All kinds in one table with a `kind` column, by entity; vectors are left out: they are in the models."""
     columns = {"kind": pl.String, **{name: kind for name, kind in SCHEMA.items() if name != "vector"}}
     tables = [
         table.drop("vector").with_columns(pl.lit(kind).alias("kind")).select(list(columns))
         for kind, table in knowledge.tables.items()
         if kind != "vector" and table.height
     ]
-    return pl.concat(tables) if tables else pl.DataFrame(schema=columns)
+    return pl.concat(tables).sort("entity", maintain_order=True) if tables else pl.DataFrame(schema=columns)
 
 
 def _manifest(folder: Path, parts: SnapshotParts) -> dict[str, Any]:

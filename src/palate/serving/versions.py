@@ -97,6 +97,12 @@ def current(folder: Path) -> Path:
     return folder / name
 
 
+def current_name(folder: Path) -> str | None:
+    """Of the current snapshot, if one is chosen and there."""
+    name = next(iter(_chosen(folder)), None)
+    return name if name in list_snapshots(folder) else None
+
+
 def _chosen(folder: Path) -> list[str]:
     """Names, the current one first, then those before it."""
     try:

@@ -8,6 +8,7 @@ as many show. Not in any log, and therefore assumed (`WorldConfig`): what a slat
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,6 +62,14 @@ class Fitted:
     reach: Floats  # [interests], people who met it
     facts: Facts
     knowing: float = 1.0  # interests that people know, for one that shows
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that a world hangs on."""
+        found = hashlib.sha256(repr(self.knowing).encode())
+        for array in (self.main, self.counts, self.sizes, self.breadth, self.begins, self.centres, self.related):
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()[:32]
 
 
 @dataclass(frozen=True, eq=False)

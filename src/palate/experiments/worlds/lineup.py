@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from palate.errors import InputError
 from palate.experiments.worlds.config import WorldConfig
@@ -23,8 +22,6 @@ BANDIT, COUNTS, ANY, LLM = "hierarchical bandit", "count table", "random explora
 NAMES = (RANDOM, POPULAR, TOWERS, SEQUENCE, BOOSTED, BANDIT, COUNTS, ANY, LLM)
 EXPLORERS = (BANDIT, COUNTS, ANY, LLM)
 UCI = (5, 10, 20, 50, 100, 150, 200)
-Map = Callable[..., Iterable[Any]]
-"""`map`, or one that has workers: `ProcessPoolExecutor().map`, `ray.util.multiprocessing.Pool().map`."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +99,6 @@ def try_out(trial: Trial) -> dict[str, float]:
     """One run's figures."""
     world = _world(trial.config, trial.seed, trial.days, trial.fitted)
     return figures(simulate(world, policy_of(trial, world)))
-
-
-def sweep(
-    trials: list[Trial], over: Map = map, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Iterator[tuple[Trial, dict[str, float]]]:
-    """Every trial with its figures, in order. Trials are independent of each other: any `over` gives the same."""
-    for done, (trial, found) in enumerate(zip(trials, over(try_out, trials), strict=True), start=1):
-        progress(done, len(trials))
-        yield trial, found
 
 
 @lru_cache(maxsize=2)

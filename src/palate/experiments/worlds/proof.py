@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
@@ -19,7 +17,7 @@ from palate.evaluation.bootstrap import Interval
 from palate.experiments.settings import Settings
 from palate.experiments.worlds.config import WorldConfig
 from palate.experiments.worlds.fit import Fitted, fit_world, interests_by_category
-from palate.experiments.worlds.lineup import EXPLORERS, NAMES, SEQUENCE, Map, Trial
+from palate.experiments.worlds.lineup import EXPLORERS, NAMES, SEQUENCE, Trial
 from palate.experiments.worlds.tables import asked_table
 from palate.interests.table import InterestTable
 from palate.llm import request
@@ -128,27 +126,6 @@ def table_of(fitted: Fitted | None, settings: ProofSettings, llm: request.LLM) -
     if fitted is None:
         raise InputError("A synthetic world has no names to ask about", where="--set table", got="asked")
     return asked_table(llm, list(fitted.names))
-
-
-@contextmanager
-def spread_over(settings: ProofSettings) -> Iterator[Map]:
-    """`map`, local processes, or Ray's pool: runs are independent of each other.
-
-    Raises:
-        InputError: Ray is asked for and not installed.
-    """
-    if settings.ray:
-        try:
-            from ray.util.multiprocessing import Pool
-        except ImportError as error:
-            raise InputError("Ray is not installed", where="--set ray", hint="pip install 'palate[ray]'") from error
-        with Pool() as pool:
-            yield pool.imap
-    elif settings.processes > 1:
-        with ProcessPoolExecutor(settings.processes) as workers:
-            yield workers.map
-    else:
-        yield map
 
 
 def collected(runs: Iterable[tuple[Trial, dict[str, float]]]) -> Found:
