@@ -84,7 +84,6 @@ class Watcher:
         start = time.monotonic()
         try:
             opened = self.opened(path)
-            opened.index.main.compile()
             before = self.live.built.name
             self.live.swap(opened)
         except Exception as error:  # whatever is wrong with it, the old one is better
