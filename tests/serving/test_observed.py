@@ -100,7 +100,9 @@ def test_uvicorn_logs_as_we_do() -> None:
     config = logging_config(each_request=False)
     assert config["loggers"]["palate.requests"]["level"] == "WARNING"
     assert config["loggers"]["uvicorn"]["handlers"] == ["stderr"]
-    logging.config.dictConfig({**config, "loggers": {}})
+    configured = logging.config.DictConfigurator(config)
+    formatter = configured.configure_formatter(configured.config["formatters"]["json"])
+    assert isinstance(formatter, JsonLines)
 
 
 def test_what_is_counted(snapshot_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
