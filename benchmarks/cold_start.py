@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from machine import machine_facts
-from serve_load import synthetic_snapshot
+from serve_snapshot import synthetic_snapshot
 from served import served
 
 RESULTS = Path(__file__).parent / "results"
