@@ -103,6 +103,15 @@ def test_a_sample_ratio_mismatch_stops_the_report(tables):
     assert data["effects"] == [] and data["outcomes"] == {"more": "not readable"}
 
 
+def test_a_mismatch_says_where_it_is_furthest_off():
+    """One variant shows nothing to people who come on its last six days."""
+    shown, done = planted_tables(SAME, 800, 1)
+    crashed = (pl.col("variant") == "trial:more") & (pl.col("timestamp") >= END - timedelta(days=6))
+    analysis = judged(shown.filter(~crashed), done)
+    assert not analysis.readable
+    assert "furthest off among first seen on: 2026-03-1" in check(analysis, "sample ratio").words
+
+
 def test_a_variant_that_nobody_saw_stops_the_report(tables):
     shown, done = tables
     analysis = judged(shown.filter(pl.col("variant") != "trial:more"), done)
