@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import uvicorn
-from serve_load import synthetic_snapshot
+from serve_snapshot import synthetic_snapshot
 
 from palate.serving.api import create_app
 from palate.serving.state import open_state

@@ -1,6 +1,6 @@
 """`python -m palate`."""
 
-from palate.cli.main import run
+from palate.cli.entry import run
 
 if __name__ == "__main__":
     run()

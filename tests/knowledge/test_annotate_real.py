@@ -61,7 +61,7 @@ def test_defences_take_injections_out(movies, shared_data, llm):
     columns = {attribute.name: column for column, attribute in enumerate(ATTRIBUTES)}
     for item_id, name, label in golden.select("item_id", "attribute", "label").iter_rows():
         dev[movies.item_nums[item_id], columns[name]] = label
-    config = AttackConfig(items=4, attributes=2, injections=("command, short", "chat template"))
+    config = AttackConfig(items=4, clean=12, attributes=2, injections=("command, short", "chat template"))
     report = attack(movies, ATTRIBUTES, dev, llm, arms_of(AnnotateConfig()), config=config, salt="s")
     without, with_ = (rate for rate in report.rates if rate.injection == "all")
     assert without.flipped.mean > 0.5

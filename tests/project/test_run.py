@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -14,11 +16,14 @@ from tiny_project import StandIn, make_project
 from palate.llm.ledger_tools import records
 from palate.project.progress import Bars
 from palate.project.project import Project
+from palate.project.refresh import Limits, refreshed
 from palate.project.report import write_report
 from palate.project.report_data import report_of
 from palate.project.run import Run
+from palate.serving.arrivals import gone_item
 from palate.serving.load import load_snapshot
 from palate.serving.pipeline import recommend
+from palate.serving.state import Event, KeptItem, open_state
 from palate.serving.versions import current
 
 pytestmark = pytest.mark.slow
@@ -96,6 +101,31 @@ def test_one_new_question_asks_only_that(finished, server):
     new = [question for _, question in server.seen[asked:]]
     assert len(new) == 16
     assert all("Is this odd?" in question for question in new)
+
+
+def test_a_refresh_asks_about_what_came_and_builds_the_next_snapshot(finished, server):
+    """Whatever the tests before left: it is the same project."""
+    folder, _ = finished
+    first = refreshed(folder, Bars(quiet=True))
+    with closing(open_state(f"sqlite:{folder / '.palate' / 'state.sqlite'}")) as state:
+        told = {"title": "sea story new", "text": "Quite another tale.", "categories": [], "year": None, "vector": None}
+        state.put_items([KeptItem({"item_id": "n", **told}, "s", [0.0], 0, {}), gone_item("i79")])
+        state.add_events([Event("e1", "u0", "n", 1_700_000_000_000_000, "click")])
+        asked = len(server.seen)
+        second = refreshed(folder, Bars(quiet=True), Limits(calls=10), state)
+        assert state.queued() == []
+    new = [question for _, question in server.seen[asked:]]
+    assert sum("Quite another tale" in question for question in new) == 3  # attributes
+    assert len(new) == second["calls"] <= 10
+    assert (second["items_answered"], second["landed"]["events"], second["landed"]["deleted"]) == (1, 1, 1)
+    assert second["snapshot_before"] == first["snapshot"] != second["snapshot"]
+    snapshot = load_snapshot(current(folder / ".palate" / "snapshots"))
+    assert {row["name"] for row in snapshot.known("n") if row["source"] == "llm"} == {"calm", "loud", "odd"}
+    assert snapshot.history("u0")[-1] == snapshot.item_nums["n"] and "i79" not in snapshot.item_nums
+    shutil.rmtree(folder / ".palate" / "snapshots" / second["snapshot"])
+    third = refreshed(folder, Bars(quiet=True))
+    assert (third["calls"], third["steps_made"], third["snapshot_before"]) == (0, ["snapshot"], None)
+    assert current(folder / ".palate" / "snapshots").name == third["snapshot"]
 
 
 def kept_questions(folder):

@@ -128,6 +128,11 @@ def test_what_is_counted(snapshot_folder: Path, tmp_path: Path, monkeypatch: pyt
     assert 'palate_degraded_total{what="state"} 1.0' in text
     assert "palate_snapshot_created_timestamp_seconds 1." in text
     assert "_created{" not in text
+    for _ in range(3):
+        client.get("/v1/recommend/u0", params={"restrict": "attr:funny"})
+    text = client.get("/metrics").text
+    assert 'palate_cache_total{cache="restrict",result="miss"} ' in text
+    assert 'palate_cache_total{cache="restrict",result="hit"} ' in text
 
 
 def test_a_sample_tells_selectivity_and_recall(snapshot: Snapshot) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from palate.serving.state import open_state
 
 schemathesis = pytest.importorskip("schemathesis")
 GenerationMode = schemathesis.GenerationMode
+EXAMPLES = int(os.environ.get("PALATE_FUZZ", "6"))  # of each operation
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def test_no_request_is_a_5xx(api: FastAPI, fits: bool) -> None:
             continue  # nothing of it can be wrong
 
         @settings(
-            max_examples=12,
+            max_examples=EXAMPLES,
             derandomize=True,
             database=None,
             phases=[Phase.generate],
@@ -50,7 +52,7 @@ def test_no_request_is_a_5xx(api: FastAPI, fits: bool) -> None:
             assert answer.status_code < 500, (case.as_curl_command(), answer.text)
 
         ask()
-    assert seen[2 if fits else 4] > 30
+    assert seen[2 if fits else 4] > 10
 
 
 BODIES: list[bytes] = [

@@ -1,9 +1,10 @@
-"""`palate serve` with two workers, from its start to SIGTERM, under load all the time."""
+"""`palate serve` with two workers, from its start to SIGTERM, under load and beside 10,000 idle connections."""
 
 from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -82,6 +83,16 @@ class Load(threading.Thread):
                 self.failed += [each.text for each in (sent, slate) if each.status_code != 200]
                 self.events, self.slates = self.events + 1, self.slates + 1
                 self.snapshots.add(slate.json()["snapshot"])
+                time.sleep(0.005)
+
+
+@pytest.fixture
+def many_files() -> Iterator[int]:
+    """As many open files as may be, here and in what is started here."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture
@@ -96,10 +107,11 @@ def refused(port: int) -> bool:
 
 
 @pytest.mark.slow
-def test_swap_refusal_rollback_and_a_good_end_under_load(project: Path) -> None:
+def test_swap_refusal_rollback_and_a_good_end_under_load(project: Path, many_files: int) -> None:
     snapshots = project / ".palate" / "snapshots"
     first = (snapshots / "current").read_text().split()[0]
     served = Served(project)
+    idle = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(min(10_000, many_files - 1000))]
     loads = [Load(served, f"person{number}") for number in range(3)]
     for each in loads:
         each.start()
@@ -135,6 +147,8 @@ def test_swap_refusal_rollback_and_a_good_end_under_load(project: Path) -> None:
         late.sendall(body[10:])
         assert b'"new":1' in late.makefile("rb").read()
     assert served.process.wait(20) == 0
+    for each in idle:
+        each.close()
     landed = pl.read_parquet(project / ".palate" / "landing" / "events" / "*.parquet")["event_id"]
     assert len(landed) == landed.n_unique() == events + 1
     lines = [line for line in served.log.read_text().splitlines() if not re.match("console|API|Stop", line)]

@@ -156,6 +156,10 @@ def test_the_sequence_encoder_travels_with_the_snapshot(tmp_path: Path) -> None:
     encoded = snapshot.encoder.encode([Query(history=history)])
     assert encoded[0] == pytest.approx(2 * parts.item_vectors[[1, 2, 3]].mean(axis=0), abs=1e-5)
     assert {each.source for each in recommend(snapshot, history, 10)} >= {"sequence"}
+    for user in snapshot.user_ids:  # what is kept of people is what the encoder says
+        own = snapshot.encoder.encode([Query(history=snapshot.history(user))])
+        assert snapshot.user_vector(user) == pytest.approx(own, abs=1e-6)
+    assert snapshot.user_vector("nobody") is None
 
 
 def test_a_reader_without_rights_is_told(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def only(source: str, **settings) -> PipelineConfig:  # type: ignore[no-untyped-
 
 def test_similar_items_are_like_one_of_the_last_chosen(snapshot: Snapshot) -> None:
     history = np.array([3, 11, 2, 0], dtype=np.int32)  # romance twice, then war and crime
-    slate = recommend(snapshot, history, 20, config=only("similar", similar=SimilarConfig(last=2, probe=0)))
+    slate = recommend(snapshot, history, 20, config=only("similar", similar=SimilarConfig(last=2, level=0)))
     topics = {TOPICS[snapshot.item_nums[each.item_id] % len(TOPICS)] for each in slate}
     assert topics == {"war", "crime"}
     assert [each.score for each in slate] == sorted((each.score for each in slate), reverse=True)

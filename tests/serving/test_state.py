@@ -154,6 +154,22 @@ def test_items_are_replaced_versioned_and_queued(state: State, address: str) -> 
     again.close()
     state.asked(["n1"])
     assert state.queued() == ["n2"]
+    state.asked([])
+
+
+def test_a_deleted_item_is_kept_as_gone_and_leaves_the_queue(state: State, address: str) -> None:
+    kept = KeptItem({**ITEM, "item_id": "d1"}, "s", [0.5, 1.0], 7, {"calm": 0.25})
+    gone = KeptItem({"item_id": "d1"}, "", [], -1, {}, gone=True)
+    state.put_items([kept])
+    version, _ = state.items()
+    assert "d1" in state.queued()
+    state.put_items([gone])
+    assert state.items(version)[1] == [gone] and "d1" not in state.queued()
+    other = open_state(address)
+    assert gone in other.items()[1] and kept not in other.items()[1]  # another process, or a restart
+    other.put_items([kept])
+    other.close()
+    assert state.items(version)[1] == [kept] and "d1" in state.queued()
 
 
 def test_the_memory_report(state: State) -> None:

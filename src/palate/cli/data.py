@@ -56,6 +56,8 @@ def _check_project(project: Project) -> tuple[list[str], bool, list[dict[str, ob
     if good:
         dataset = project.dataset
         lines.append(f"data: {dataset.n_items} items, {dataset.n_users} users, {dataset.events.height} events")
+        landed = ", ".join(f"{name} {count}" for name, count in project.joined.facts().items() if count)
+        lines += [f"landed by servers: {landed}"] if landed else []
     lines.append(f"attributes: {', '.join(attribute.name for attribute in project.attributes)}")
     if good and project.has_golden:
         golden = project.golden

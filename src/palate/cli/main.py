@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from palate import __version__
 from palate.cli import (
@@ -25,21 +22,16 @@ from palate.cli import (
     media,
     models,
     recipes,
+    refresh,
+    remote,
     route,
     serving,
     tags,
     train,
 )
-from palate.errors import PalateError
+from palate.cli.entry import SETTINGS, shown
 
-app = typer.Typer(
-    name="palate",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = typer.Typer(**SETTINGS)
 for group in (
     demo,
     data,
@@ -54,8 +46,10 @@ for group in (
     train,
     models,
     recipes,
+    refresh,
     experiment,
     serving,
+    remote,
     keys,
     llm,
     bench,
@@ -80,16 +74,5 @@ def main(
 
 
 def run() -> None:
-    """Entry point: errors a person can act on are shown on one screen, without a traceback."""
-    try:
-        app()
-    except PalateError as error:
-        first, *rest = str(error).split("\n")
-        console = Console(stderr=True, highlight=False)
-        console.print(f"[bold red]error[/bold red] {escape(first)}", soft_wrap=True)
-        for line in rest:
-            console.print(escape(line), soft_wrap=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Stopped. Everything finished is kept: the same command goes on from here.")
-        sys.exit(130)
+    """All commands, with their errors shown."""
+    shown(app)

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate.errors import InputError
-from palate.project.progress import Bars
-from palate.project.project import Project
-from palate.project.run import Run
+
+if TYPE_CHECKING:
+    from palate.project.run import Run
 
 ProjectOption = Annotated[Path, typer.Option("--project", "-p", help="Folder with palate.yaml.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer for machines: JSON on stdout, no progress.")]
@@ -22,6 +22,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Answer for machines: J
 @contextmanager
 def open_run(folder: Path, quiet: bool = False) -> Iterator[Run]:
     """The run of a project, with its bars shown; engine and ledger are closed at the end."""
+    from palate.project.progress import Bars
+    from palate.project.project import Project
+    from palate.project.run import Run
+
     bars = Bars(quiet)
     with closing(Project(folder)) as project, bars.shown():
         yield Run(project, bars)

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 
-from palate.experiments.declare import Experiment
-from palate.project.assigning import Assigner
-from palate.project.trials import FOLDER
+from palate.errors import PalateError
+from palate.serving.landing import ELSEWHERE, Sink
 from palate.serving.operations import LOOPBACK, Operations
 from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.state import open_state
-from palate.serving.tracing import start_tracing
 
 if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+    from palate.experiments.declare import Experiment
+
 GRACE = 30  # seconds that answers under way have at the end
-_TOGETHER = "PROMETHEUS_MULTIPROC_DIR"
+_FAILED = 3  # by which uvicorn knows a worker that could not start
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Served:
     pipeline: PipelineConfig | None = None
     state: str | None = None
     operations: Operations = field(default_factory=Operations)
+    kafka: str | None = None  # servers that events and impressions go to
     experiments: tuple[Experiment, ...] = ()
 
 
@@ -51,21 +53,50 @@ def application(served: Served) -> FastAPI:
 
     from palate.console.pages import add_console
     from palate.serving.api import create_app
+    from palate.serving.tracing import start_tracing
 
     start_tracing()
     state = None if served.state is None else open_state(served.state)
     landing = served.snapshots.parent / "landing"
-    choose = Assigner(served.experiments, served.pipeline) if served.experiments else None
+    choose = None
+    if served.experiments:
+        from palate.project.assigning import Assigner
+
+        choose = Assigner(served.experiments, served.pipeline)
     app = create_app(
         served.snapshots, None, served.pipeline, state, landing, operations=served.operations, choose=choose
     )
-    add_console(app, app.state.live, served.snapshots.parent / FOLDER)
+    app.state.live.sink = _sink(served.kafka, landing)
+    add_console(app, app.state.live, served.snapshots.parent / "experiments")
     if state is not None:
         app.state.running.at_end.append(state.close)
     if served.host in LOOPBACK:
         # A page elsewhere whose name is re-bound to this machine must not read people's histories.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
     return app
+
+
+def _sink(servers: str | None, landing: Path) -> Sink | None:
+    if servers is None:
+        (landing / ELSEWHERE).unlink(missing_ok=True)
+        return None
+    from palate.serving.kafka import KafkaSink, settings_of
+
+    sink = KafkaSink(settings_of(servers, os.environ))
+    landing.mkdir(parents=True, exist_ok=True)
+    (landing / ELSEWHERE).touch()
+    return sink
+
+
+def _worker(served: Served) -> FastAPI:
+    """`application`, which in a worker ends all of them where it cannot be made: another try would end alike."""
+    try:
+        return application(served)
+    except PalateError as error:
+        from palate.serving.observed import say
+
+        say("not started", logging.ERROR, what=str(error))
+        sys.exit(_FAILED)
 
 
 def run_server(served: Served, port: int, workers: int = 1, each_request: bool = True) -> None:
@@ -76,7 +107,7 @@ def run_server(served: Served, port: int, workers: int = 1, each_request: bool =
     from palate.serving.observed import logging_config
 
     config = uvicorn.Config(
-        partial(application, served),
+        partial(application if workers == 1 else _worker, served),
         factory=True,
         host=served.host,
         port=port,
@@ -88,11 +119,11 @@ def run_server(served: Served, port: int, workers: int = 1, each_request: bool =
         timeout_graceful_shutdown=GRACE,
     )
     # One request is a few small products: more BLAS threads only wake each other up.
-    with threadpool_limits(1), _good_end():
+    with threadpool_limits(1), _good_end(), suppress(KeyboardInterrupt):
         if workers == 1:
             uvicorn.Server(config).run()
         else:
-            with _counting_together():
+            with _counting_together(), _lean_workers():
                 _run_workers(config)
 
 
@@ -115,21 +146,37 @@ def _run_workers(config: uvicorn.Config) -> None:
 
     # BLAS reads it when a worker begins.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    Workers(config, sockets=[config.bind_socket()]).run()
+    workers = Workers(config, sockets=[config.bind_socket()])
+    workers.run()
+    if any(process.exitcode == _FAILED for process in workers.processes):
+        raise PalateError("A worker could not start", hint="The line above says why.")
+
+
+@contextmanager
+def _lean_workers() -> Iterator[None]:
+    """A new process begins by importing the main module of its parent: the whole command line, for a server."""
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
 
 
 @contextmanager
 def _counting_together() -> Iterator[None]:
     """A folder in which the workers' counts lie."""
-    if os.environ.get(_TOGETHER):
+    from palate.serving.metering import TOGETHER
+
+    if os.environ.get(TOGETHER):
         yield
         return
     with tempfile.TemporaryDirectory(prefix="palate-metrics-") as folder:
-        os.environ[_TOGETHER] = folder
+        os.environ[TOGETHER] = folder
         try:
             yield
         finally:
-            del os.environ[_TOGETHER]
+            del os.environ[TOGETHER]
 
 
 @contextmanager

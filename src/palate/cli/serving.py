@@ -5,24 +5,22 @@ from __future__ import annotations
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from palate.cli.options import JsonOption, ProjectOption, open_run, say
 from palate.cli.server import Served, run_server
 from palate.errors import InputError
-from palate.experiments.declare import Experiment
-from palate.project.assigning import Assigner
-from palate.project.config import load_config
-from palate.project.project import Project
-from palate.project.trials import Trials
 from palate.serving import describe
 from palate.serving.keys import keys_of, read_keys
 from palate.serving.load import load_snapshot
 from palate.serving.operations import Operations, may_listen
 from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.versions import current, list_snapshots, rollback, use
+
+if TYPE_CHECKING:
+    from palate.experiments.declare import Experiment
 
 HostOption = Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")]
 PortOption = Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)]
@@ -37,6 +35,16 @@ StateOption = Annotated[
     ),
 ]
 
+SnapshotsOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PALATE_SNAPSHOTS",
+        help="Where the snapshots are: a folder, or an fsspec address such as s3://BUCKET/FOLDER, from which the "
+        "current one is fetched into .palate/fetched, now and whenever another is chosen there. Default: "
+        ".palate/snapshots of the project.",
+        show_default=False,
+    ),
+]
 WorkersOption = Annotated[
     int,
     typer.Option(envvar="PALATE_WORKERS", help="Processes that share the port, snapshot and counts.", min=1, max=64),
@@ -66,6 +74,15 @@ OriginOption = Annotated[
         show_default=False,
     ),
 ]
+KafkaOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PALATE_KAFKA",
+        help="Kafka servers, HOST:PORT,…: events and impressions go to the topics palate.events and "
+        "palate.impressions, too. Other settings from PALATE_KAFKA_SASL_PASSWORD and the like.",
+        show_default=False,
+    ),
+]
 OpenOption = Annotated[bool, typer.Option("--open", help="Serve and take writes without a key on any address.")]
 DrainOption = Annotated[
     float,
@@ -88,6 +105,7 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     state: StateOption = None,
+    snapshots: SnapshotsOption = None,
     workers: WorkersOption = 1,
     keys: KeysOption = None,
     rate: RateOption = None,
@@ -95,6 +113,7 @@ def serve(
     open_to_all: OpenOption = False,
     drain: DrainOption = 0.0,
     log: LogOption = True,
+    kafka: KafkaOption = None,
 ) -> None:
     """Serve the current snapshot: the API at /v1 (documented at /docs) and the console at /console.
 
@@ -112,12 +131,28 @@ def serve(
     operations = Operations(
         keys=tuple(keys_of()), keys_file=keys, rate=rate, origins=tuple(allow_origin or ()), drain=drain, watch=1.0
     )
-    config = load_config(project) if (project / "palate.yaml").exists() else None
-    pipeline = None if config is None else config.serving
+    pipeline, experiments = _declared(project)
     check_address(host, port, operations, state, open_to_all)
-    trials = () if config is None else Trials(Project(project, config)).start(datetime.now(UTC))
-    Assigner(trials, pipeline)  # what cannot be is said before a worker begins
-    start_server(project / ".palate" / "snapshots", host, port, pipeline, state, operations, workers, log, trials)
+    folder = local_snapshots(project, snapshots)
+    start_server(folder, host, port, pipeline, state, operations, workers, log, kafka, experiments)
+
+
+def _declared(project: Path) -> tuple[PipelineConfig | None, tuple[Experiment, ...]]:
+    """The pipeline of a project and its experiments, checked: what cannot be is said before a worker begins."""
+    if not (project / "palate.yaml").exists():
+        return None, ()
+    from palate.project.config import load_config
+
+    config = load_config(project)
+    if not config.experiments and not (project / "experiments").is_dir():
+        return config.serving, ()
+    from palate.project.assigning import Assigner
+    from palate.project.project import Project
+    from palate.project.trials import Trials
+
+    experiments = Trials(Project(project, config)).start(datetime.now(UTC))
+    Assigner(experiments, config.serving)
+    return config.serving, experiments
 
 
 def check_address(
@@ -131,6 +166,19 @@ def check_address(
     keys = bool(keys_of()) if operations is None else bool(operations.keys or operations.keys_file)
     may_listen(host, keys, state != "none", open_to_all)
     check_port(host, port)
+
+
+def local_snapshots(project: Path, address: str | None) -> Path:
+    """The folder that is served from; that of an fsspec address follows it from now on.
+
+    Raises:
+        PalateError: Nothing can be fetched, and nothing was before.
+    """
+    if address is None or "://" not in address:
+        return project / ".palate" / "snapshots" if address is None else Path(address)
+    from palate.serving.remote import Follower, RemoteSnapshots
+
+    return Follower(RemoteSnapshots(address), project / ".palate" / "fetched").start().folder
 
 
 def check_port(host: str, port: int) -> None:
@@ -161,6 +209,7 @@ def start_server(
     operations: Operations | None = None,
     workers: int = 1,
     log: bool = True,
+    kafka: str | None = None,
     experiments: tuple[Experiment, ...] = (),
 ) -> None:
     """Serve until stopped. What happened is kept beside the snapshots, or at the address `state`; "none": nowhere."""
@@ -170,7 +219,7 @@ def start_server(
     typer.echo(f"console  http://{host}:{port}/console", err=True)
     typer.echo(f"API      http://{host}:{port}/docs", err=True)
     typer.echo("Stop with Ctrl-C.", err=True)
-    run_server(Served(snapshots, host, pipeline, kept, operations), port, workers, log)
+    run_server(Served(snapshots, host, pipeline, kept, operations, kafka, experiments), port, workers, log)
 
 
 @group.command("build")

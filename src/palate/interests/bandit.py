@@ -42,6 +42,16 @@ class _Arm:
         self.inverse -= np.outer(seen, seen) / (1 + x @ seen)
         self.sums += reward * x
 
+    def bounds(self, x: Floats, alpha: float) -> Floats:
+        """`bound` of each row of `x` [n, width]."""
+        seen = x @ self.inverse
+        return np.asarray(seen @ self.sums + alpha * np.sqrt(np.maximum(0.0, (seen * x).sum(axis=1))))
+
+    def learn_all(self, x: Floats, rewards: Floats) -> None:
+        """`learn` of each row of `x` [n, width] at once."""
+        self.inverse = np.asarray(np.linalg.inv(np.linalg.inv(self.inverse) + x.T @ x), dtype=np.float64)
+        self.sums += rewards @ x
+
 
 class TreeBandit:
     """A `NextInterest`: LinUCB over the nodes down to `level`.
@@ -86,6 +96,63 @@ class TreeBandit:
             self.arms[node].learn(x, reward)
             if not reward:
                 return  # what lies below a wrong node could not have been rewarded
+
+    def walk(self, pairs: IntArray, known: Flags) -> IntArray:
+        """The interest that each of `pairs` [n, 2] is led to, [n], -1 where all are `known` [n, n_interests].
+
+        As online: nothing is learnt of it before `reward` says what came of it.
+        """
+        return self._walked(pairs, known)[:, -1]
+
+    def reward(self, pairs: IntArray, interests: IntArray, rewards: npt.NDArray[np.floating]) -> None:
+        """Teach every node on the way to `interests` [n] what came of it, all rows at once (bandit feedback)."""
+        ways = np.array([self.paths[self.first + number] for number in range(len(self.paths))])[interests]
+        contexts = self._contexts(pairs)
+        for way in ways.reshape(len(pairs), self.level).T:
+            self._learn_at(way, contexts, np.asarray(rewards, dtype=np.float64))
+
+    def replay(self, meetings: Meetings, known: Flags, batch: int = 512) -> TreeBandit:
+        """`learn`, where the rows of a batch are walked before any of them is learnt of: faster by far, less fresh."""
+        ways = np.array([self.paths[self.first + number] for number in range(len(self.paths))])
+        for start in range(0, len(meetings), batch):
+            rows = slice(start, start + batch)
+            pairs, goal = meetings.pair[rows], ways[meetings.label[rows]]
+            walked = self._walked(pairs, known[rows], as_nodes=True)
+            contexts, open_ = self._contexts(pairs), walked[:, 0] >= 0
+            for way, right in zip(walked.T, goal.T, strict=True):
+                hit = way == right
+                self._learn_at(way[open_], contexts[open_], hit[open_].astype(np.float64))
+                open_ = open_ & hit  # what lies below a wrong node could not have been rewarded
+        return self
+
+    def _walked(self, pairs: IntArray, known: Flags, as_nodes: bool = False) -> IntArray:
+        """The nodes that each row walks over, one a level, [n, level]; the last as interests if not `as_nodes`."""
+        contexts, leads = self._contexts(pairs), self._leads(known)
+        here = np.zeros(len(pairs), dtype=np.int32)
+        walked = np.full((len(pairs), self.level), -1, dtype=np.int32)
+        some = np.flatnonzero(~known.all(axis=1))
+        for level in range(self.level):
+            for node in np.unique(here[some]):
+                rows = some[here[some] == node]
+                children = np.array([child.node for child in self.tree.children(int(node))])
+                bounds = np.column_stack([self.arms[c].bounds(contexts[rows], self.alpha) for c in children.tolist()])
+                walked[rows, level] = children[np.where(leads[rows][:, children], bounds, -np.inf).argmax(axis=1)]
+            here[some] = walked[some, level]
+        if not as_nodes:
+            walked[some, -1] -= self.first
+        return walked
+
+    def _leads(self, known: Flags) -> Flags:
+        """Whether a node leads to an interest that is not known, [n, nodes]."""
+        below = np.zeros((known.shape[1], len(self.tree.nodes)), dtype=np.float32)
+        for number in range(known.shape[1]):
+            below[number, self.paths[self.first + number]] = 1
+        return np.asarray((~known).astype(np.float32) @ below > 0)
+
+    def _learn_at(self, nodes: IntArray, contexts: Floats, rewards: Floats) -> None:
+        for node in np.unique(nodes):
+            rows = nodes == node
+            self.arms[int(node)].learn_all(contexts[rows], rewards[rows])
 
     def scores(self, pairs: IntArray) -> FloatArray:
         """The product of the expected rewards on the way to each interest."""

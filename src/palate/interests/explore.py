@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import IntArray
 from palate.data.query import Query, Restrict
+from palate.interests.prospects import Prospects
 from palate.interests.tree import InterestTree
+
+_DENSE = 1024  # nodes up to which all pairs are tabled: 8 MiB
 
 
 class ExploreConfig(BaseModel):
@@ -87,8 +91,25 @@ class TransitionTable:
 
     def spans(self, a: Any, b: Any) -> tuple[Any, Any]:
         """For arrays of pairs where each has its stretch of `next_nodes`."""
-        keys = _pair_key(np.minimum(a, b).astype(np.int64), np.maximum(a, b).astype(np.int64))
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        if self._dense is not None:
+            last = len(self._dense[0]) - 1  # of no pair
+            low, high = np.minimum(low, last), np.minimum(high, last)
+            return self._dense[0][low, high], self._dense[1][low, high]
+        keys = _pair_key(low.astype(np.int64), high.astype(np.int64))
         return np.searchsorted(self._keys, keys, "left"), np.searchsorted(self._keys, keys, "right")
+
+    @cached_property
+    def _dense(self) -> tuple[IntArray, IntArray] | None:
+        """The stretches of all pairs as a table, where the nodes are few."""
+        most = int(self._ends.max(initial=0)) + 1
+        if most > _DENSE:
+            return None
+        ends = np.arange(most + 1, dtype=np.int64)
+        keys = _pair_key(ends[:, None], ends)
+        both = (np.searchsorted(self._keys, keys, side) for side in ("left", "right"))
+        start, stop = (found.astype(np.int32) for found in both)
+        return start, stop
 
     def with_node(self, node: int) -> list[Transition]:
         """What comes after any pair with the node, the most frequent answer first: for pairs the table lacks."""
@@ -121,6 +142,7 @@ class Exploration:
     because: tuple[int, ...] = ()
     transition: Transition | None = None
     novel: bool = True
+    chance: float = 0.0  # of `to_node`, over the draws
 
 
 def explore(
@@ -134,7 +156,8 @@ def explore(
     """Restrict the query to an interest that is new to the person.
 
     1. Draw two distinct nodes of `level` from the recent history, each event weighing half as much as one
-       `half_life` events later. A history with one node is looked up as a single interest.
+       `half_life` events later, the second from what the first left. A history with one node is looked up as a single
+       interest.
     2. Look the pair up; then each of the two alone; then all pairs with either (the table lacks the pair).
     3. Take the first answer in whose node the history has no event. If all are known, draw again, up to
        `attempts` times; then take the answer with the least share of the history, if that share is rare.
@@ -145,27 +168,30 @@ def explore(
         InputError: if the tree has no such level.
     """
     config = config or ExploreConfig()
+    prospects = prospects_of(query, tree, transitions, level, config)
+    drawn = None if prospects is None else prospects.draw(rng)
+    if drawn is None:
+        return Exploration(query)
+    proposed = next(each for each in _proposals(transitions, drawn.from_nodes) if each.next_node == drawn.to_node)
+    found = _towards(query, tree.node_of_items(level), drawn.from_nodes, proposed, novel=drawn.novel)
+    return replace(found, chance=drawn.chance)
+
+
+def prospects_of(
+    query: Query, tree: InterestTree, transitions: TransitionTable, level: int, config: ExploreConfig | None = None
+) -> Prospects | None:
+    """Where `explore` may go, and with what chance; None without a history or a table."""
+    config = config or ExploreConfig()
     node_of = tree.node_of_items(level)
     if len(query.history) == 0 or len(transitions) == 0:
-        return Exploration(query)
-    nodes, weights = recent_interests(node_of[query.history[-config.recent :]], config.half_life)
+        return None
+    nodes, weights = _recent_interests(node_of[query.history[-config.recent :]], config.half_life)
     met = np.bincount(node_of[query.history], minlength=len(tree.nodes)) / len(query.history)
-    rare = config.rare_share / len(tree.at_level(level))
-    fallback: tuple[float, tuple[int, ...], Transition] | None = None
-    # The largest of log weight + Gumbel noise are a draw without replacement (Kool et al. 2019, arXiv 1903.06059).
-    keys = np.log(weights) + rng.gumbel(size=(config.attempts, len(nodes)))
-    draws = nodes[np.argsort(-keys, axis=1)[:, : config.interests]]
-    for drawn in dict.fromkeys(map(tuple, draws.tolist())):
-        for transition in _proposals(transitions, drawn):
-            share = float(met[transition.next_node])
-            if share == 0:
-                return _towards(query, node_of, drawn, transition, novel=True)
-            if share < rare and (fallback is None or share < fallback[0]):
-                fallback = (share, drawn, transition)
-    return Exploration(query) if fallback is None else _towards(query, node_of, *fallback[1:], novel=False)
+    rare = config.rare_share / tree.size_of(level)
+    return Prospects(nodes, weights, met, transitions, config.interests, config.attempts, rare)
 
 
-def recent_interests(nodes: IntArray, half_life: float) -> tuple[IntArray, npt.NDArray[np.float64]]:
+def _recent_interests(nodes: IntArray, half_life: float) -> tuple[IntArray, npt.NDArray[np.float64]]:
     """Distinct nodes of recent events (oldest first) and the chance of each."""
     age = np.arange(len(nodes))[::-1]
     distinct, place = np.unique(nodes, return_inverse=True)

@@ -56,6 +56,22 @@ def name_nodes(
     return InterestTree(tuple(nodes), tree.order)
 
 
+def keep_titles(named: InterestTree, before: InterestTree) -> InterestTree:
+    """`named` with the titles that its nodes, the same by number, had `before`: as long as they hold.
+
+    A title holds while each of its words is among the node's keywords. So a few new items rename nothing, and what was
+    asked of a language model under a title needs not be asked again. Titles stay unique on their level.
+    """
+    nodes = []
+    for level in range(named.depth + 1):
+        old = {node.title for node in before.at_level(level)}
+        for node in named.at_level(level):
+            title = before.nodes[node.node].title
+            holds = bool(title) and {*title.split(", ")} <= {*node.keywords}
+            nodes.append(replace(node, title=title) if holds or (title and node.title in old) else node)
+    return InterestTree(tuple(nodes), named.order)
+
+
 def _worth(counts: sp.csr_matrix, tree: InterestTree, row: list[Node]) -> Counts:
     """Worth of each word for each node of a level, [n_nodes, n_words]."""
     ordered = counts[tree.order]

@@ -73,6 +73,14 @@ class InterestTree:
             raise InputError("The tree has no such level", got=level, allowed=f"0 (the root) to {self.depth}")
         return self._node_of_items[level]
 
+    def size_of(self, level: int) -> int:
+        """Nodes of a level."""
+        return self._sizes[level]
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        return np.bincount([node.level for node in self.nodes]).tolist()  # type: ignore[no-any-return]
+
     @property
     def depth(self) -> int:
         """Level of the leaves."""

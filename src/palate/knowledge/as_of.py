@@ -48,3 +48,9 @@ def newest_before(rows: pl.DataFrame, entities: Sequence[str], times: npt.ArrayL
     versions, order = Versions.of([numbers[entity] for entity in rows["entity"].to_list()], since)
     found = versions.at([numbers.get(entity, -1) for entity in entities], times)
     return [None if place < 0 else int(order[place]) for place in found]
+
+
+def newest(rows: pl.DataFrame) -> pl.DataFrame:
+    """Of each entity the rows of the latest `as_of`; rows without one count as the oldest."""
+    since = pl.col("as_of").to_physical().fill_null(ALWAYS)
+    return rows.filter(since == since.max().over("entity")) if rows.height else rows

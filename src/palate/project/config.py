@@ -105,6 +105,23 @@ class ControlsSection(Section):
     """Held-out queries, of validation and of test each, that judge what the knowledge is worth."""
 
 
+class RefreshSection(Section):
+    """What `palate refresh` renews."""
+
+    factors: str | None = None
+    """By which people are asked about: a YAML file, or `films`, or `goods`; none: nobody is asked about."""
+    answer: Literal["closed", "text"] = "text"
+    """closed: a choice among each factor's values (small models); text: a note in words."""
+    shift: float = Field(default=1.5, gt=0)
+    """A taste has moved when recent events lie so much farther from a profile's than chance (1) would have them."""
+    window: int = Field(default=20, ge=2)
+    """Events at most on either side of that comparison."""
+    least: int = Field(default=5, ge=1)
+    """Events since the profile without which nobody is asked about again."""
+    keep: int = Field(default=5, ge=1)
+    """Snapshots that are kept; the current one and that before it in any case."""
+
+
 class Config(Section):
     data: DataSection
     attributes: Path = Path("attributes")
@@ -120,6 +137,7 @@ class Config(Section):
     models: dict[str, dict[str, Any]] = {}
     """Model name to parameters that are fixed; what is not named is chosen on validation from a small grid."""
     controls: ControlsSection = ControlsSection()
+    refresh: RefreshSection = RefreshSection()
     ranker: dict[str, Any] | None = None
     """Parameters of the ranker of slates (`models.ranking.pair_ranker`); null: none is trained."""
     serving: PipelineConfig = PipelineConfig()

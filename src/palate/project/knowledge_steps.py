@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from palate.data.dataset import FloatArray, IntArray
+from palate.data.dataset import Dataset, FloatArray, IntArray
 from palate.knowledge.agreement_report import Golden, agreement_report
 from palate.knowledge.annotate import (
     Tally,
@@ -43,6 +44,24 @@ from palate.project.steps import Artefact, Detail, Steps, file_digest
 from palate.project.visits import Visits
 
 ZERO_SHOT = "sentence vector, zero-shot"
+SAMPLE = "sample.json"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The items that the LLM reads for the project's students."""
+
+    seed: int
+    item_ids: list[str]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return vars(self)
+
+    def nums(self, dataset: Dataset) -> IntArray:
+        """Of those that are still there."""
+        known = dataset.item_nums
+        return np.array([known[item_id] for item_id in self.item_ids if item_id in known], dtype=np.int32)
 
 
 class KnowledgeSteps:
@@ -67,7 +86,7 @@ class KnowledgeSteps:
             np.save(folder / "vectors.npy", encoder.encode(texts))
             return {"texts": len(texts), "encoded": encoder.encoded, "encoder": encoder.name}
 
-        inputs = {"data": self.project.data_key, "encoder": self.project.encoder.name}
+        inputs = {"items": self.project.items_key, "encoder": self.project.encoder.name}
         return self.steps.run("vectors", inputs, make)
 
     def annotate(self, recorded: Artefact | None) -> Artefact:
@@ -94,13 +113,15 @@ class KnowledgeSteps:
                 labels, reports = calibrated_labels(labels, dev, ids, project.attributes, config.calibrate)
                 (folder / "calibration.json").write_text(json.dumps(reports))
             write_parquet(in_schema("label", labels), folder / "label.parquet")
+            (folder / SAMPLE).write_text(json.dumps(sample.facts))
             facts = {**tally.facts(), **vars(llm.spent), **media_detail(project, media)}
             return {"items": len(items), "labels": labels.height, **facts}
 
-        items = self._sample(recorded)
-
+        sample = self.sample(recorded)
+        items = sample.nums(project.dataset)
         inputs = {
-            "data": project.data_key,
+            "items": project.items_key,
+            "sample": sample.facts,
             "attributes": project.attribute_facts,
             "model": project.engine.model,
             "config": config.model_dump(),
@@ -115,7 +136,7 @@ class KnowledgeSteps:
     def plan(self, recorded: Artefact | None) -> Plan:
         """What `annotate` would ask that the ledger does not hold; questions as if the readings had found nothing."""
         project, config = self.project, self.project.config
-        items = self._sample(recorded)
+        items = self.sample(recorded).nums(project.dataset)
         media = media_of(project, items)
         read = reading_requests(project.dataset, items, project.attributes, config.annotate, project.salt, media)
         asked = [*read.values()]
@@ -145,7 +166,8 @@ class KnowledgeSteps:
         path = self.project.path(section.folder)
 
         def make(folder: Path) -> Detail:
-            known = {*self.project.dataset.item_ids, *self.project.dataset.user_ids}
+            data = (self.project.own_data, self.project.dataset)  # answers about what is deleted stay answers
+            known = {entity for one in data for entity in (*one.item_ids, *one.user_ids)}
             tables = read_rows(path, known) if path.is_file() else read_recorded(path, section.model)
             for kind, table in tables.items():
                 write_parquet(table, folder / f"{kind}.parquet")
@@ -213,15 +235,33 @@ class KnowledgeSteps:
         asked = CachedEncoder(self.project.encoder, self.project.ledger).encode(texts)
         return np.asarray(vectors @ asked.T, dtype=np.float32)
 
-    def _sample(self, recorded: Artefact | None) -> IntArray:
-        """Items to ask about. Three in four were judged by people, and by a recorded model: all can be compared."""
+    def sample(self, recorded: Artefact | None) -> Sample:
+        """Items to ask about. Three in four were judged by people, and by a recorded model: all can be compared.
+
+        Those of the sample before stay as long as they are there and the seed is the same: what came since then changes
+        nothing, or every event would have other items asked about.
+        """
         project, config = self.project, self.project.config.annotate
         judged: list[str] = []
         if project.has_golden:
             among = set() if recorded is None else set(read_kind(recorded, "label")["entity"])
             judged = project.golden.worth_asking(among or set(project.dataset.item_ids), config.items * 3 // 4)
-        nums = sorted(project.dataset.item_nums[item_id] for item_id in judged)
-        return sample_items(project.dataset, config.items, nums, config.seed)
+        dataset = project.dataset
+        nums = sorted(dataset.item_nums[item_id] for item_id in judged)
+        drawn = [dataset.item_ids[num] for num in sample_items(dataset, config.items, nums, config.seed).tolist()]
+        before = self._sample_before(config.seed)
+        if not before:
+            return Sample(config.seed, drawn)
+        there = [item_id for item_id in before if item_id in dataset.item_nums]
+        stays = list(dict.fromkeys([*judged, *there, *drawn]))[: config.items]
+        return Sample(config.seed, before if {*stays} == {*before} else stays)
+
+    def _sample_before(self, seed: int) -> list[str]:
+        made = self.steps.latest("annotate")
+        if made is None or not (made.folder / SAMPLE).is_file():
+            return []
+        kept = Sample(**json.loads((made.folder / SAMPLE).read_text()))
+        return kept.item_ids if kept.seed == seed else []
 
     def _golden_key(self) -> str:
         return self.project.golden.key if self.project.has_golden else ""

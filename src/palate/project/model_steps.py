@@ -19,7 +19,7 @@ from palate.experiments.compare import BASELINES, choose_on_validation, compare
 from palate.experiments.controls import RAW, Arm
 from palate.experiments.worth import worth
 from palate.interests.name_choice import choose_names
-from palate.interests.names import name_nodes
+from palate.interests.names import keep_titles, name_nodes
 from palate.interests.quality import balance, coherence
 from palate.interests.rebuild import rebuild
 from palate.interests.table import names_digest
@@ -66,6 +66,8 @@ class ModelSteps:
             tree, moved = self._grown(joined.vectors, traffic)
             documents = self._documents(recorded)
             named = name_nodes(tree, documents, english_stop_words() | self._everywhere(documents))
+            if moved and not moved["moved"]["cut afresh"]:
+                named = keep_titles(named, tree)
             save_tree(named, folder / "tree.json")
             made_of = {"config": _cut_by(config), "items": project.dataset.item_ids}
             (folder / "made_of.json").write_text(json.dumps(made_of))

@@ -30,6 +30,7 @@ from palate.llm.ledger import Ledger
 from palate.llm.prices import Prices
 from palate.llm.request import Engine
 from palate.project.config import Config, LLMSection, Price, load_config
+from palate.project.landed import Joined, Landing
 from palate.project.secret import kept_secret
 from palate.project.steps import file_digest
 
@@ -71,10 +72,25 @@ class Project:
         return files
 
     @cached_property
-    def dataset(self) -> Dataset:
+    def own_data(self) -> Dataset:
+        """What the project's files say."""
         if self.config.data.movielens:
             return read_movielens(self.data_files[0])
         return read_dataset(*self.data_files)
+
+    @cached_property
+    def landing(self) -> Landing:
+        """What servers landed up to now."""
+        return Landing(self.state / "landing")
+
+    @cached_property
+    def joined(self) -> Joined:
+        """The files' data with what servers landed."""
+        return self.landing.joined(self.own_data)
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.joined.dataset
 
     @cached_property
     def media(self) -> MediaReader:
@@ -84,7 +100,14 @@ class Project:
 
     @cached_property
     def data_key(self) -> str:
-        return file_digest(*self.data_files)
+        """Hash of all that happened and of all items."""
+        return file_digest(*self.data_files) + self.landing.key
+
+    @cached_property
+    def items_key(self) -> str:
+        """Hash of the items alone: what is known of these need not be made again when something happens."""
+        first = self.data_files[0]
+        return file_digest(first / "movies.csv" if self.config.data.movielens else first) + self.landing.items_key
 
     @cached_property
     def split(self) -> Split:

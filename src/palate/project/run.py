@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,18 +12,22 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from palate.errors import InputError
+from palate.errors import InputError, PalateError
+from palate.knowledge.as_of import newest
 from palate.knowledge.matrix import filled, label_matrix
 from palate.knowledge.store import KnowledgeStore
 from palate.knowledge.tables import Knowledge
 from palate.llm.asking import LedgeredLLM
 from palate.llm.plan import Plan
 from palate.project.knowledge_steps import KnowledgeSteps, read_kind
+from palate.project.lock import alone
 from palate.project.model_steps import ModelSteps, tree_of
 from palate.project.progress import Bars
 from palate.project.project import Project
 from palate.project.ranker_step import train_ranker
 from palate.project.steps import Artefact, Detail, Steps
+from palate.project.visits import Visits
+from palate.serving.load import load_snapshot
 from palate.serving.snapshot import FORMAT, SnapshotParts, build_snapshot
 from palate.serving.versions import use
 
@@ -52,9 +57,14 @@ class Run:
         self._using = ModelSteps(self._asking)
 
     def all(self) -> Run:
-        """Make every step, and remove what older settings left."""
-        self.some(STEPS)
-        self.steps.sweep()
+        """Make every step, and remove what older settings left.
+
+        Raises:
+            PalateError: Another process does so now; retryable.
+        """
+        with alone(self.project.state / "run.lock", "A run of this project"):  # or one sweeps away the other's work
+            self.some(STEPS)
+            self.steps.sweep()
         return self
 
     def some(self, steps: Sequence[str]) -> list[Artefact]:
@@ -71,6 +81,11 @@ class Run:
     def asking(self, what: str) -> LedgeredLLM:
         """The project's LLM with a bar called `what`."""
         return self._asking.llm(what)
+
+    @property
+    def sampled(self) -> list[str]:
+        """Items that annotation asks about by itself."""
+        return self._asking.sample(self.recorded).item_ids
 
     def plan(self) -> Plan:
         """What annotation would ask; nothing is asked."""
@@ -138,13 +153,24 @@ class Run:
     @cached_property
     def snapshot(self) -> Artefact:
         folder = self.project.state / "snapshots"
-        inputs = {
+        inputs: dict[str, Any] = {
             "made": [made and made.key for made in (getattr(self, step) for step in _SERVED)],
             "verb": self.project.config.verb,
             "format": FORMAT,
         }
+        if profiles := Visits(self.project).profiles_key:
+            inputs["profiles"] = profiles
         artefact = self.steps.run("snapshot", inputs, self._make_snapshot)
-        use(folder, artefact.detail["name"])
+        try:
+            use(folder, artefact.detail["name"], load_snapshot)
+        except PalateError:
+            if artefact.state == "made":
+                raise
+            # Kept, but pruned or damaged since: it is made again.
+            shutil.rmtree(folder / artefact.detail["name"], ignore_errors=True)
+            shutil.rmtree(artefact.folder)
+            artefact = self.steps.run("snapshot", inputs, self._make_snapshot)
+            use(folder, artefact.detail["name"], load_snapshot)
         return artefact
 
     @property
@@ -209,7 +235,7 @@ class Run:
         return {"name": path.name, "megabytes": sum(f.stat().st_size for f in path.iterdir()) / 1e6}
 
     def _knowledge(self) -> Knowledge:
-        """Everything that was answered, put into the store and read back."""
+        """Everything that was answered, put into the store and read back; of a user's profiles the newest."""
         store = KnowledgeStore(self.project.state / "knowledge")
         for kind in ("label", "tag", "fact", "profile"):
             for artefact in (self.recorded, self.annotate):
@@ -218,7 +244,9 @@ class Run:
                     store.add(kind, rows)
         for student in sorted(self.distil.folder.glob("*.parquet")):
             store.add("label", pl.read_parquet(student))
-        return store.load()
+        known = store.load()
+        profiles = newest(pl.concat([known.table("profile"), Visits(self.project).profiles]))
+        return Knowledge({**known.tables, "profile": profiles})
 
     def _attributes(self) -> tuple[dict[str, Any], str]:
         """Of the strongest teacher, its student where it was not asked."""

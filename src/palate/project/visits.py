@@ -66,8 +66,27 @@ class Visits:
 
     @property
     def key(self) -> str:
-        """Hash of what visits asked."""
-        return file_digest(self._store.folder) if self._store.folder.exists() else ""
+        """Hash of what visits asked about items."""
+        return self._key("label")
+
+    @property
+    def profiles_key(self) -> str:
+        """Hash of what visits asked about users."""
+        return self._key("profile")
+
+    def _key(self, kind: str) -> str:
+        folder = self._store.folder / kind
+        return file_digest(folder) if folder.exists() else ""
+
+    @property
+    def profiles(self) -> pl.DataFrame:
+        """All versions of what visits asked about users, oldest first."""
+        return self._store.load().table("profile")
+
+    def keep_profiles(self, rows: pl.DataFrame) -> None:
+        """Keep new versions; earlier ones stay."""
+        if not rows.is_empty():
+            self._store.add("profile", rows)
 
     def holding(self) -> pl.DataFrame:
         """Label rows that visits asked for and that still hold: of today's texts, wordings and model."""
@@ -100,16 +119,26 @@ class Visits:
 
     def refresh(self, what: pl.DataFrame, llm: LLM) -> pl.DataFrame:
         """Ask what is due and keep the labels, then the catalogue. An item that was not answered stays due."""
+        rows = self.ask(what, llm)
+        self.remember(what, rows)
+        return rows
+
+    def ask(self, what: pl.DataFrame, llm: LLM) -> pl.DataFrame:
+        """Ask and keep the labels. What was due and is not asked stays due until `remember`."""
         project = self.project
         rows = ask_due(what, project.dataset, project.attributes, llm, **self._manner)
         if not rows.is_empty():
             self._store.add("label", rows.with_columns(as_of=pl.lit(_now(), dtype=TIMESTAMP)))
+        return rows
+
+    def remember(self, what: pl.DataFrame, rows: pl.DataFrame) -> None:
+        """What was due, and what of it was answered: the catalogue is as it is now but for new items left over."""
+        project = self.project
         answered = set() if rows.is_empty() else set(rows.select("entity", "name").iter_rows())
         left = {i for i, name, why in what.iter_rows() if why == "new" and (i, name) not in answered}
         now = visit(project.dataset, self.catalogue, _now()).filter(~pl.col("item_id").is_in(list(left)))
         write_parquet(now.select(list(CATALOGUE)), self.folder / "catalogue.parquet")
         self.catalogue = now
-        return rows
 
     def ask_trickle(self, n: int, bars: Bars) -> pl.DataFrame:
         """Ask anew, past the ledger, about `n` items that the student labelled. Returns and keeps the rows.

@@ -19,6 +19,7 @@ RECIPES: dict[str, str] = {
     "kar": "palate.recipes.kar:kar",
     "dare": "palate.recipes.dare:dare",
     "rella": "palate.recipes.rella:rella",
+    "proof": "palate.recipes.proof:proof",
 }
 
 

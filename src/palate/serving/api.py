@@ -20,12 +20,14 @@ from palate.llm.encoders import Encoder
 from palate.serving import describe
 from palate.serving.arrivals import Id
 from palate.serving.docs_page import add_docs
+from palate.serving.json_bytes import json_response
 from palate.serving.live import Live
 from palate.serving.live_api import live_routes
 from palate.serving.load import Snapshot, load_snapshot
-from palate.serving.operations import Operations, Running
+from palate.serving.operations import Operations
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import PipelineConfig
+from palate.serving.running import Running
 from palate.serving.slates import Slates, parse_restrict
 from palate.serving.state import State
 from palate.serving.variants import Choose, Variants
@@ -103,36 +105,32 @@ def create_app(
 def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
     routes = APIRouter(prefix="/v1", dependencies=_KEY)
 
-    @routes.get("/recommend/{user_id}")
+    @routes.get("/recommend/{user_id}", response_model=dict[str, Any])
     def recommend_user(
-        response: Response,
         user_id: str,
         n: Count = 10,
         restrict: RestrictText = None,
         explain: bool = True,
         request_id: RequestId = None,
         variant: VariantName = None,
-    ) -> dict[str, Any]:
+    ) -> Response:
         snapshot = live.snapshot  # another may be served before the answer is made
         with running.meter.stage("state"):
             past = live.past(user_id, snapshot)
-        if past.degraded:
-            response.headers["X-Palate-Degraded"] = "state"
         known = user_id in snapshot.user_nums or past.known
         answer = slates.answer(snapshot, user_id, n, restrict, explain, request_id, variant, past)
         running.sampler.offer(snapshot, user_id, restrict)
-        return {"user_id": user_id, "known_user": known, **answer}
+        headers = {"X-Palate-Degraded": "state"} if past.degraded else None
+        return json_response({"user_id": user_id, "known_user": known, **answer}, headers)
 
-    @routes.post("/recommend")
-    def recommend_history(
-        body: HistoryRequest, request_id: RequestId = None, variant: VariantName = None
-    ) -> dict[str, Any]:
+    @routes.post("/recommend", response_model=dict[str, Any])
+    def recommend_history(body: HistoryRequest, request_id: RequestId = None, variant: VariantName = None) -> Response:
         snapshot = live.snapshot
         unknown = [item_id for item_id in body.history if item_id not in snapshot.item_nums]
         history = [snapshot.item_nums[item_id] for item_id in body.history if item_id in snapshot.item_nums]
         items = np.array(history, dtype=np.int32)
         answer = slates.answer(snapshot, items, body.n, body.restrict, body.explain, request_id, variant)
-        return {"known_user": False, "unknown_items": unknown, **answer}
+        return json_response({"known_user": False, "unknown_items": unknown, **answer})
 
     @routes.get("/items/{item_id}")
     def item(item_id: str) -> dict[str, Any]:
@@ -147,7 +145,7 @@ def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
 
     @routes.get("/users/{user_id}")
     def user(user_id: str) -> dict[str, Any]:
-        snapshot = live.built
+        snapshot = live.snapshot
         if user_id not in snapshot.user_nums:
             raise HTTPException(404, f"unknown user: {user_id}")
         return describe.user(snapshot, user_id)

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+from palate.data.dataset import FloatArray
 from palate.serving.candidates import Candidates
 from palate.serving.load import Snapshot
 from palate.serving.pipeline_config import CapsConfig
@@ -19,6 +23,31 @@ class Entry(NamedTuple):
     score: float
     ranked: float | None
     by: Candidates
+
+
+class Listed(Sequence[Entry]):
+    """Candidates as entries, made when they are looked at: most never are.
+
+    Args:
+        by: The candidates.
+        ranked: [m], the ranker's scores of them.
+        order: [m], numbers of candidates in the order of the list; None: as they stand.
+    """
+
+    def __init__(
+        self, by: Candidates, ranked: FloatArray | None = None, order: npt.NDArray[np.int64] | None = None
+    ) -> None:
+        self.by = by
+        rows = slice(None) if order is None else order
+        self.items, self.scores = by.items[rows].tolist(), by.scores[rows].tolist()
+        self.ranked = None if ranked is None else ranked[rows].tolist()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place):  # type: ignore[no-untyped-def]
+        ranked = None if self.ranked is None else self.ranked[place]
+        return Entry(self.items[place], self.scores[place], ranked, self.by)
 
 
 class Place(NamedTuple):
@@ -35,6 +64,7 @@ class Caps:
     snapshot: Snapshot
     config: CapsConfig
     held: Counter[object] = field(default_factory=Counter)
+    kinds: dict[int, list[tuple[object, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.any = any(most is not None for most in (self.config.leaf, self.config.category, self.config.source))
@@ -44,17 +74,21 @@ class Caps:
 
     def take(self, entry: Entry) -> None:
         if self.any:
-            self.held.update(kind for kind, _ in self._kinds(entry))
+            for kind, _ in self._kinds(entry):
+                self.held[kind] += 1
 
     def _kinds(self, entry: Entry) -> list[tuple[object, int]]:
+        found = self.kinds.get(entry.item)
+        if found is None:
+            found = self.kinds[entry.item] = self._kinds_of(entry.item)
+        return found if self.config.source is None else [*found, (entry.by.source, self.config.source)]
+
+    def _kinds_of(self, item: int) -> list[tuple[object, int]]:
         found: list[tuple[object, int]] = []
-        if self.config.source is not None:
-            found.append((("source", entry.by.source), self.config.source))
         if self.config.leaf is not None:
-            found.append((("leaf", self.snapshot.leaf_of(entry.item)), self.config.leaf))
+            found.append((self.snapshot.leaf_of(item), self.config.leaf))
         if self.config.category is not None:
-            most = self.config.category
-            found += [(("category", name), most) for name in self.snapshot.categories[entry.item]]
+            found += [(("category", name), self.config.category) for name in self.snapshot.categories[item]]
         return found
 
 
@@ -76,7 +110,7 @@ def arrange(
     place's propensity is the chance of that, given the places above it, whence they came, and what the sources
     proposed, times the chance with which its source proposed these: see `docs/serving.md`, "Propensities".
     """
-    shelf = _Shelf({number: list(entries) for number, entries in enumerate(lists) if shares[number] > 0}, shares, caps)
+    shelf = _Shelf({number: entries for number, entries in enumerate(lists) if shares[number] > 0}, shares, caps)
     places: list[Place] = []
     while len(places) < n and (turn := shelf.next_turn()) is not None:
         entry, by_turn = shelf.first(turn), turn
@@ -95,7 +129,7 @@ def arrange(
 class _Shelf:
     """Lists of which some entries are placed, or too many of their kind."""
 
-    def __init__(self, waiting: dict[int, list[Entry]], shares: Sequence[float], caps: Caps) -> None:
+    def __init__(self, waiting: dict[int, Sequence[Entry]], shares: Sequence[float], caps: Caps) -> None:
         self.waiting, self.shares, self.caps = waiting, shares, caps
         self.heads, self.given = dict.fromkeys(waiting, 0), dict.fromkeys(waiting, 0)
         self.taken: set[int] = set()
@@ -107,10 +141,10 @@ class _Shelf:
             size = len(self.taken) + 1
             turn = max(self.waiting, key=lambda number: self.shares[number] / total * size - self.given[number])
             entries = self.waiting[turn]
-            while self.heads[turn] < len(entries) and not self._is_open(entries[self.heads[turn]]):
-                self.heads[turn] += 1
-            if self.heads[turn] < len(entries):
-                return turn
+            for place in range(self.heads[turn], len(entries)):
+                if self._is_open(entries[place]):
+                    self.heads[turn] = place
+                    return turn
             del self.waiting[turn]
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from palate.serving.load import Snapshot
 from palate.serving.state import KeptItem
 from palate.serving.text_map import Placed, placed
 
-Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ID = r"^[^\x00-\x1f\x7f]+$"
+Id = Annotated[str, Field(min_length=1, max_length=200, pattern=ID)]
 Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
 Word = Annotated[str, Field(max_length=200)]
 
@@ -68,19 +69,34 @@ def place(snapshot: Snapshot, items: Sequence[Arrival], encoder: Encoder) -> lis
     return [KeptItem(item.model_dump(), snapshot.name, vector, leaf, own) for item, vector, leaf, own in rows]
 
 
-def new_items(snapshot: Snapshot, kept: Sequence[KeptItem]) -> tuple[NewItems, pl.DataFrame]:
-    """What `Snapshot.with_new` takes. An item without labels has no attribute."""
+def gone_item(item_id: str) -> KeptItem:
+    """What is kept of an item that was deleted."""
+    return KeptItem({"item_id": item_id}, "", [], -1, {}, gone=True)
+
+
+def told_item(arrival: Arrival) -> KeptItem:
+    """What is kept of an item that the snapshot has: what it says now is for the next one."""
+    return KeptItem(arrival.model_dump(), "", [], -1, {})
+
+
+def by_id(kept: Sequence[KeptItem]) -> dict[str, KeptItem]:
+    return {each.item["item_id"]: each for each in kept}
+
+
+def new_items(snapshot: Snapshot, kept: Sequence[KeptItem], gone: Iterable[int] = ()) -> tuple[NewItems, pl.DataFrame]:
+    """What `Snapshot.with_new` takes. An item without labels has no attribute. `gone` are item_nums of the built."""
     schema = {name: kind for name, kind in snapshot.items.schema.items() if name != "item_num"}
     table = pl.DataFrame([{name: each.item.get(name) for name in schema} for each in kept], schema=schema)
     attributes = {
         name: np.array([each.labels.get(name, np.nan) for each in kept], dtype=np.float32)
         for name in snapshot.attribute_names
     }
-    vectors = np.array([each.vector for each in kept], dtype=np.float32).reshape(len(kept), -1)
+    vectors = np.array([each.vector for each in kept], dtype=np.float32).reshape(len(kept), snapshot.vectors.shape[1])
     leaves = np.array([each.leaf for each in kept], dtype=np.int32)
     first = snapshot.n_built
     numbered = table.with_columns(pl.int_range(first, first + len(kept), dtype=pl.Int32, eager=True).alias("item_num"))
-    return NewItems(vectors, leaves, attributes, table), numbered.select(snapshot.items.columns)
+    away = np.array(sorted(gone), dtype=np.int32)
+    return NewItems(vectors, leaves, attributes, table, away), numbered.select(snapshot.items.columns)
 
 
 def _by_text(snapshot: Snapshot, items: Sequence[Arrival], encoder: Encoder) -> Placed:
@@ -95,7 +111,5 @@ def _by_text(snapshot: Snapshot, items: Sequence[Arrival], encoder: Encoder) -> 
     blank = [item.item_id for item in items if not item.words()]
     if blank:
         raise InputError("A new item needs a title, text, categories or vector", where="items", got=blank[0])
-    some = snapshot.vectors[:: max(1, snapshot.n_built // 10_000)]
-    length = float(np.linalg.norm(some, axis=1).mean())
     texts = encoder.encode([item.words() for item in items])
-    return placed(snapshot.text_map, texts, snapshot.vectors.shape[1], snapshot.tree, length)
+    return placed(snapshot.text_map, texts, snapshot.vectors.shape[1], snapshot.tree, snapshot.usual_length)

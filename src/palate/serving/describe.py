@@ -65,7 +65,7 @@ def similar(snapshot: Snapshot, num: int, n: int, restrict: Restrict | None = No
     index = snapshot.likeness
     query = snapshot.vector(num)[None]
     query = query / max(float(np.linalg.norm(query)), float(np.finfo(np.float32).tiny))
-    items, scores = index.search(query, restrict, n, np.array([num], dtype=np.int32))
+    items, scores = index.search(query, restrict, n, np.append(snapshot.gone, np.int32(num)))
     found = [(int(i), float(s)) for i, s in zip(items[0], scores[0], strict=True) if i >= 0]
     return {
         "item_id": snapshot.item_ids[num],
@@ -77,6 +77,8 @@ def user(snapshot: Snapshot, user_id: str) -> dict[str, Any]:
     """A user's history, latest first, beside the profile and what the user is drawn to."""
     num = snapshot.user_nums[user_id]
     items, times = snapshot.histories.of(num), snapshot.histories.times_of(num)
+    there = ~np.isin(items, snapshot.gone)
+    items, times = items[there], times[there]
     history = [
         {**item_brief(snapshot, int(i)), "time": datetime.fromtimestamp(t / 1e6, UTC).isoformat()}
         for i, t in zip(items[::-1], times[::-1].tolist(), strict=True)

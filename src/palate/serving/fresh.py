@@ -12,7 +12,7 @@ from palate.data.dataset import FloatArray, IntArray
 from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.interests.tree import InterestTree
-from palate.serving.columns import make_columns
+from palate.serving.columns import Positions, make_columns
 from palate.serving.retrieve import RestrictedIndex
 
 _NO_ITEMS: IntArray = np.zeros(0, dtype=np.int32)
@@ -60,6 +60,8 @@ class FreshIndex:
         sizes = {"vectors": len(arrived.vectors), **{name: len(row) for name, row in arrived.attributes.items()}}
         if arrived.vectors.shape[1:] != (self.main.width,) or any(size != n for size in sizes.values()):
             raise InputError("New items do not fit", got=sizes, allowed=f"{n} items, vectors [n, {self.main.width}]")
+        if not n:
+            return FreshIndex(self.main, None, arrived.replaces)
         own = grown(tree, arrived.leaves)
         masks = {name: row >= thresholds.get(name, 0.5) for name, row in arrived.attributes.items()}
         columns = make_columns(own, masks, arrived.items, arrived.attributes, like=self.main.columns)
@@ -74,16 +76,21 @@ class FreshIndex:
         exclude: IntArray | None = None,
         sets: Mapping[str, IntArray] | None = None,
         probe: int = 0,
+        away: Positions | None = None,
     ) -> tuple[IntArray, FloatArray]:
-        """As `RestrictedIndex.search`."""
-        without = self.gone if exclude is None else np.concatenate([exclude, self.gone])
-        items, scores = self.main.search(queries, restrict, k, without, sets, probe)
+        """As `RestrictedIndex.search`; `away` are the `places` of the same `exclude`, which new items still need."""
+        away = self.places(exclude) if away is None else away
+        items, scores = self.main.search(queries, restrict, k, None, sets, probe, away)
         if self.new is None:
             return items, scores
         more, their = self.new.search(queries, restrict, k, exclude, sets)
         items, scores = np.concatenate([items, more], axis=1), np.concatenate([scores, their], axis=1)
         best = np.lexsort((items, -scores), axis=1)[:, :k]
         return np.take_along_axis(items, best, axis=1), np.take_along_axis(scores, best, axis=1)
+
+    def places(self, exclude: IntArray | None) -> Positions:
+        """Of these items of the snapshot, and of those that are gone."""
+        return self.main.places(self.gone if exclude is None else np.concatenate([exclude, self.gone]))
 
 
 def grown(tree: InterestTree, leaves: IntArray) -> InterestTree:

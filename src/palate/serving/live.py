@@ -17,8 +17,8 @@ from palate.data.dataset import FloatArray, IntArray
 from palate.data.query import Query
 from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder, MiniLMEncoder
-from palate.serving.arrivals import Arrival, new_items, place
-from palate.serving.landing import land
+from palate.serving.arrivals import Arrival, by_id, gone_item, new_items, place, told_item
+from palate.serving.landing import Sink, land, land_items
 from palate.serving.load import MeanOfHistory, Snapshot
 from palate.serving.metering import Meter
 from palate.serving.state import DAY, KEEP_DAYS, Event, Impression, KeptItem, State
@@ -65,10 +65,13 @@ class Live:
         self.built = self.snapshot = built
         self.state, self.landing, self.encoder = state, landing, encoder or MiniLMEncoder()
         self.meter: Meter | None = None
+        self.sink: Sink | None = None  # of what is landed
         self.dropped = 0  # impressions that could not be written
         self.unplaced: list[str] = []  # items put under another snapshot that this one has no place for
-        self._items: dict[str, KeptItem] = {}
+        self._kept: dict[str, KeptItem] = {}  # all that was put or deleted
+        self._items: dict[str, KeptItem] = {}  # of these, what is served beside the snapshot
         self._version, self._looked, self._away_until, self._away = 0, 0.0, 0.0, False
+        self._landed_version = -1
         self._last: OrderedDict[str, list[Event]] = OrderedDict()
         self._impressions: deque[Impression] = deque()
         self._vectors: deque[tuple[str, str, FloatArray]] = deque()
@@ -146,20 +149,36 @@ class Live:
     def put(self, arrivals: Sequence[Arrival]) -> tuple[int, list[str]]:
         """Keep and serve new items; how many changed, and which are the snapshot's own.
 
-        Those are not touched: their vectors were learned, and their new texts come with the next snapshot.
+        Those are kept for the next snapshot, and served as they were learned. One that was deleted is back.
 
         Raises:
             InputError: as `arrivals.place`.
             StorageError: if they cannot be kept; then they are not served either.
         """
         assert self.state is not None
-        own = [each.item_id for each in arrivals if each.item_id in self._built_ids]
-        new = {each.item_id: each for each in arrivals if each.item_id not in self._built_ids}
-        changed = [each for each in new.values() if not self._is_as_it_was(each)]
+        built, latest = self.built, {each.item_id: each for each in arrivals}
+        own = [each.item_id for each in arrivals if each.item_id in built.item_nums]
+        changed = [each for each in latest.values() if not self._is_as_it_was(each)]
+        new = [each for each in changed if each.item_id not in built.item_nums]
         if changed:
-            self.state.put_items(place(self.built, changed, self.encoder))
+            told = [told_item(each) for each in changed if each.item_id in built.item_nums]
+            self.state.put_items([*told, *(place(built, new, self.encoder) if new else [])])
             self.look()
-        return len(changed), own
+        return len(new), own
+
+    def delete(self, item_id: str) -> bool:
+        """Never show an item again, until it is put again; whether it was served. What is not served yet will not be.
+
+        Raises:
+            StorageError: if that cannot be kept; then it is served as before.
+        """
+        assert self.state is not None
+        self.look()  # another process may have put it a moment ago
+        served, kept = item_id in self.snapshot.item_nums, self._kept.get(item_id)
+        if kept is None or not kept.gone:
+            self.state.put_items([gone_item(item_id)])
+            self.look()
+        return served
 
     def look(self) -> None:
         """Serve what this or another process put since the last look."""
@@ -167,11 +186,13 @@ class Live:
             return
         with self._growing:
             version, found = self.state.items(self._version)
-            placed = self._placed(self.built, found)
-            self._items |= placed
+            self._kept |= by_id(found)
+            for kept in found:
+                self._items.pop(kept.item["item_id"], None)
+            self._items |= self._placed(self.built, found)
             self._version = version
-            if placed:
-                self.snapshot = _grown(self.built, self._items)
+            if found:
+                self.snapshot = self._grown(self.built)
 
     def swap(self, built: Snapshot) -> None:
         """Answer from another snapshot from now on, with all items that were put and that it does not have itself.
@@ -180,21 +201,25 @@ class Live:
         ones known here, and all of them are looked for again.
         """
         with self._growing:
-            version, found = 0, list(self._items.values())
+            version, found = 0, list(self._kept.values())
             if self.state is not None:
                 with suppress(StorageError):
                     version, found = self.state.items()
             self.unplaced = []
-            self._items, self._version = self._placed(built, found), version
-            grown = _grown(built, self._items) if self._items else built
-            self.built, self.snapshot = built, grown
+            self._kept, self._items, self._version = by_id(found), self._placed(built, found), version
+            self.built, self.snapshot = built, self._grown(built)
 
     def _placed(self, built: Snapshot, found: Sequence[KeptItem]) -> dict[str, KeptItem]:
         """By id, those that a snapshot does not have itself."""
-        found = [kept for kept in found if kept.item["item_id"] not in built.item_nums]
+        found = [kept for kept in found if not kept.gone and kept.item["item_id"] not in built.item_nums]
         elsewhere = [Arrival(**kept.item | {"vector": None}) for kept in found if kept.snapshot != built.name]
         found = [kept for kept in found if kept.snapshot == built.name] + self._moved(built, elsewhere)
-        return {kept.item["item_id"]: kept for kept in found}
+        return by_id(found)
+
+    def _grown(self, built: Snapshot) -> Snapshot:
+        gone = [built.item_nums[name] for name, kept in self._kept.items() if kept.gone and name in built.item_nums]
+        beside = new_items(built, list(self._items.values()), gone)
+        return built.with_new(*beside) if self._items or gone else built
 
     def _moved(self, built: Snapshot, elsewhere: Sequence[Arrival]) -> list[KeptItem]:
         """By their texts: a vector that came with an item was one of the other snapshot's space."""
@@ -230,17 +255,16 @@ class Live:
         """Write part files, and forget what has been landed long ago."""
         if self.state is None or self.landing is None:
             return 0
-        written = land(self.state, self.landing)
+        if self._landed_version != (version := self._version):
+            land_items(self.state, self.landing)
+            self._landed_version = version
+        written = land(self.state, self.landing, self.sink)
         self.state.prune(int((time.time() - KEEP_DAYS * DAY) * 1e6))
         return written
 
-    @property
-    def _built_ids(self) -> dict[str, int]:
-        return self.built.item_nums
-
     def _is_as_it_was(self, arrival: Arrival) -> bool:
-        kept = self._items.get(arrival.item_id)
-        return kept is not None and kept.item == arrival.model_dump()
+        kept = self._kept.get(arrival.item_id)
+        return kept is not None and not kept.gone and kept.item == arrival.model_dump()
 
     def _say_away(self, away: bool) -> None:
         self._away = away
@@ -274,7 +298,3 @@ class Live:
                 if now - landed >= _LAND:
                     landed = now
                     self.land()
-
-
-def _grown(built: Snapshot, items: dict[str, KeptItem]) -> Snapshot:
-    return built.with_new(*new_items(built, list(items.values())))

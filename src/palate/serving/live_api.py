@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from palate.errors import InputError
-from palate.serving.arrivals import Arrival, Id
+from palate.serving.arrivals import ID, Arrival, Id
 from palate.serving.live import Live
 from palate.serving.state import Event
 
@@ -67,6 +67,11 @@ def live_routes(live: Live) -> APIRouter:
         """Served when answered: by vector, labels and leaf. Queued for the language model."""
         changed, own = live.put(body.items)
         return {"changed": changed, "unchanged": len(body.items) - changed - len(own), "in_snapshot": own}
+
+    @routes.delete("/items/{item_id:path}")
+    def delete(item_id: Annotated[str, Path(min_length=1, max_length=200, pattern=ID)]) -> dict[str, Any]:
+        """Durable when answered: the item is not shown again, by no server and no later snapshot, until it is put."""
+        return {"item_id": item_id, "was_served": live.delete(item_id)}
 
     @routes.get("/state")
     def memory() -> dict[str, Any]:

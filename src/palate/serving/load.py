@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +21,14 @@ from palate.interests.policy import in_turn
 from palate.interests.tree import InterestTree, Node, load_tree
 from palate.serving.columns import ItemColumns, columns_from
 from palate.serving.fresh import FreshIndex, NewItems
+from palate.serving.grown import Chained, ItemNums
 from palate.serving.retrieve import RestrictedIndex
 from palate.serving.scores import Quantised
 from palate.serving.snapshot import FORMAT, content_hash, file_sha256
 from palate.serving.versions import MANIFEST
 
 POPULAR = 4000  # items that are popular enough to be shown to anybody
+NEWEST = 1000  # items of the catalogue that are looked through for new ones
 
 
 class QueryEncoder(Protocol):
@@ -41,6 +42,16 @@ class Ranker(Protocol):
 
     def score(self, snapshot: Snapshot, history: IntArray, vector: FloatArray, items: IntArray) -> FloatArray:
         """Of `items` [m] for a history (item_nums, oldest first) with its query vector [d]: higher is better."""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """Items, the newest first."""
+
+    items: IntArray  # [m], item_nums
+    times: npt.NDArray[np.int64]  # [m], microseconds since the epoch
+    vectors: FloatArray  # [m, d]
+    places: IntArray  # [n_items], of an item among them, or -1
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,7 @@ class Snapshot:
     run: dict[str, Any]
     encoder: QueryEncoder
     ranker: Ranker | None = None
+    user_vectors: FloatArray | None = None  # [n_users, d], of the histories as built
     text_map: FloatArray | None = None  # [text's width + 1, d + n_attributes + n_leaves], see `text_map.fit_text_map`
     new: NewItems | None = None
 
@@ -81,13 +93,23 @@ class Snapshot:
         Raises:
             InputError: as `FreshIndex.with_new`.
         """
-        thresholds = {each["name"]: float(each["threshold"]) for each in self.manifest["attributes"]}
-        index = FreshIndex(self.index.main).with_new(new, thresholds)
-        rows = pl.concat([self.items[: self.n_built], items], how="diagonal_relaxed")
-        popularity = np.concatenate([self.popularity[: self.n_built], np.zeros(len(new.leaves), dtype=np.float32)])
-        grown = replace(self, items=rows, popularity=popularity, new=new)
-        shared = ("likeness", "by_popularity", "by_turn", "user_nums")
-        grown.__dict__.update(index=index, **{name: getattr(self, name) for name in shared})
+        base: Snapshot = self.__dict__.get("_base", self)
+        thresholds = {each["name"]: float(each["threshold"]) for each in base.manifest["attributes"]}
+        rows = pl.concat([base.items, items], how="diagonal_relaxed")
+        popularity = np.concatenate([base.popularity, np.zeros(len(new.leaves), dtype=np.float32)])
+        grown, ids = replace(base, items=rows, popularity=popularity, new=new), items["item_id"].to_list()
+        nums = dict(zip(ids, range(base.n_built, base.n_built + len(ids)), strict=True))
+        # What is made of the whole catalogue is made once, however often something comes.
+        grown.__dict__.update(
+            _base=base,
+            index=FreshIndex(base.index.main).with_new(new, thresholds),
+            by_popularity=_without(base.by_popularity, new.replaces),
+            item_ids=Chained(base.item_ids, ids),
+            titles=Chained(base.titles, _titles(items)),
+            item_nums=ItemNums(base.item_nums, nums, frozenset(new.replaces.tolist())),
+            categories=Chained(base.categories, _categories(items)),
+            **{name: getattr(base, name) for name in ("likeness", "by_turn", "newest", "user_nums", "_by_entity")},
+        )
         return grown
 
     def vector(self, item: int) -> FloatArray:
@@ -129,6 +151,12 @@ class Snapshot:
         return int(self.manifest["explore_level"])
 
     @cached_property
+    def usual_length(self) -> float:
+        """Of item vectors: the mean of ten thousand."""
+        some = self.vectors[:: max(1, self.n_built // 10_000)]
+        return float(np.linalg.norm(some, axis=1).mean())
+
+    @cached_property
     def attribute_names(self) -> list[str]:
         return [attribute["name"] for attribute in self.manifest["attributes"]]
 
@@ -141,6 +169,11 @@ class Snapshot:
     def index(self) -> FreshIndex:
         return FreshIndex(RestrictedIndex(self.vectors, self.columns, self.quantised))
 
+    @property
+    def gone(self) -> IntArray:
+        """item_nums of the built ones that were deleted since."""
+        return self.index.gone
+
     @cached_property
     def likeness(self) -> RestrictedIndex:
         """The index whose scores, for a query of unit length, are cosines."""
@@ -149,16 +182,17 @@ class Snapshot:
         return RestrictedIndex(self.vectors, self.columns, self.quantised, weights.astype(np.float32))
 
     @cached_property
-    def item_ids(self) -> list[str]:
-        return self.items["item_id"].to_list()
+    def item_ids(self) -> Sequence[str]:
+        ids: list[str] = self.items["item_id"].to_list()
+        return ids
 
     @cached_property
-    def titles(self) -> list[str]:
+    def titles(self) -> Sequence[str]:
         """Titles by item_num; an item without one is called by its id."""
-        return [title or item_id for title, item_id in self.items.select("title", "item_id").iter_rows()]
+        return _titles(self.items)
 
     @cached_property
-    def item_nums(self) -> dict[str, int]:
+    def item_nums(self) -> Mapping[str, int]:
         return {item_id: num for num, item_id in enumerate(self.item_ids)}
 
     @cached_property
@@ -178,34 +212,57 @@ class Snapshot:
         return np.concatenate([turns, self.by_popularity[POPULAR:]])
 
     @cached_property
-    def by_creation(self) -> tuple[IntArray, npt.NDArray[np.int64]]:
-        """item_nums of known `created_at`, the newest first, and those times in microseconds since the epoch."""
-        if "created_at" not in self.items.columns:
-            return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
-        known = self.items[: self.n_built].drop_nulls("created_at").sort("created_at", descending=True)
-        return known["item_num"].to_numpy(), known["created_at"].to_physical().to_numpy().astype(np.int64)
+    def newest(self) -> Newest:
+        """The items that were created last, of those whose `created_at` is known."""
+        items, times = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
+        if "created_at" in self.items.columns:
+            known = self.items[: self.n_built].drop_nulls("created_at").sort("created_at", descending=True)[:NEWEST]
+            items, times = known["item_num"].to_numpy(), known["created_at"].to_physical().to_numpy().astype(np.int64)
+        places = np.full(self.n_built, -1, dtype=np.int32)
+        places[items] = np.arange(len(items))
+        return Newest(items, times, self.vectors[self.tree.position[items]], places)
 
     @cached_property
-    def categories(self) -> list[list[str]]:
+    def categories(self) -> Sequence[list[str]]:
         """By item_num."""
-        return [each or [] for each in self.items["categories"].to_list()]
+        return _categories(self.items)
 
     def history(self, user_id: str) -> IntArray:
-        """item_nums of a user, oldest first; empty for someone unknown."""
+        """item_nums of a user, oldest first, without items that are gone; empty for someone unknown."""
         num = self.user_nums.get(user_id)
-        return np.zeros(0, dtype=np.int32) if num is None else self.histories.of(num)
+        return np.zeros(0, dtype=np.int32) if num is None else _without(self.histories.of(num), self.gone)
+
+    def user_vector(self, user_id: str) -> FloatArray | None:
+        """[1, d], what the encoder makes of a user's history as built; None where that is not kept."""
+        num = self.user_nums.get(user_id)
+        return None if num is None or self.user_vectors is None else self.user_vectors[num : num + 1]
+
+    def encode_one(self, query: Query) -> FloatArray:
+        """[1, d]."""
+        return self.encoder.encode([query])
 
     def known(self, entity: str) -> list[dict[str, Any]]:
         """All knowledge rows about an item, user or node, in the order they were kept."""
-        rows = self._rows_of.get(entity)
-        return [] if rows is None else self.knowledge[rows].to_dicts()
+        first, last = (self._by_entity["entity"].search_sorted(entity, side) for side in ("left", "right"))
+        return self._by_entity.slice(first, last - first).to_dicts()
 
     @cached_property
-    def _rows_of(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = defaultdict(list)
-        for number, entity in enumerate(self.knowledge["entity"].to_list()):
-            rows[entity].append(number)
-        return dict(rows)
+    def _by_entity(self) -> pl.DataFrame:
+        """The knowledge in order of entities, each one's rows as they stood: a stretch is read, nothing is gathered."""
+        sorted_ = self.knowledge["entity"].is_sorted()
+        return self.knowledge if sorted_ else self.knowledge.sort("entity", maintain_order=True).rechunk()
+
+
+def _titles(items: pl.DataFrame) -> list[str]:
+    return [title or item_id for title, item_id in items.select("title", "item_id").iter_rows()]
+
+
+def _categories(items: pl.DataFrame) -> list[list[str]]:
+    return [each or [] for each in items["categories"].to_list()]
+
+
+def _without(items: IntArray, gone: IntArray) -> IntArray:
+    return items[~np.isin(items, gone)] if len(gone) else items
 
 
 class MeanOfHistory:
@@ -229,7 +286,7 @@ def load_snapshot(path: Path) -> Snapshot:
     Raises:
         StorageError: naming the file that is missing, changed or unreadable.
     """
-    manifest = _read_manifest(path / MANIFEST)
+    manifest = read_manifest(path / MANIFEST)
     verify_files(path, manifest)
     tree = load_tree(path / "tree.json")
     vectors = _open(path / "vectors.npy", _mapped)
@@ -259,6 +316,7 @@ def load_snapshot(path: Path) -> Snapshot:
         run=_open(path / "run.json", lambda file: json.loads(file.read_text(encoding="utf-8"))),
         encoder=_encoder(path, manifest, vectors, tree),
         ranker=_ranker(path),
+        user_vectors=_open(path / "user_vectors.npy", _mapped) if "user_vectors.npy" in manifest["files"] else None,
         text_map=_open(path / "text_map.npy", np.load) if "text_map.npy" in manifest["files"] else None,
     )
 
@@ -279,7 +337,12 @@ def verify_files(path: Path, manifest: dict[str, Any]) -> None:
             raise _damaged(file, "its checksum is not the one in the manifest")
 
 
-def _read_manifest(file: Path) -> dict[str, Any]:
+def read_manifest(file: Path) -> dict[str, Any]:
+    """What a snapshot's manifest says.
+
+    Raises:
+        StorageError: It is missing, of another format, or not as it was written.
+    """
     manifest: dict[str, Any] = _open(file, lambda file: json.loads(file.read_text(encoding="utf-8")))
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _damaged(file, f"not a manifest of format {FORMAT}")

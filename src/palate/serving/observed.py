@@ -129,7 +129,7 @@ def _identify(scope: Scope) -> str:
     """What came as `X-Request-ID` where it can be shown; where none came, one is put among the headers."""
     came = [value for name, value in scope["headers"] if name == b"x-request-id"]
     if came and _ID.fullmatch(came[0]):
-        request_id = came[0].decode("ascii")
+        request_id: str = came[0].decode("ascii")
     else:
         request_id = uuid.uuid4().hex
         if not came:

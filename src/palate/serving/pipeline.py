@@ -12,7 +12,7 @@ from palate.data.query import Query, Restrict
 from palate.errors import InputError
 from palate.serving import affinity
 from palate.serving.affinity import Affinity, AffinityConfig
-from palate.serving.arrange import Caps, Draw, Entry, Place, arrange
+from palate.serving.arrange import Caps, Draw, Entry, Listed, Place, arrange
 from palate.serving.candidates import Asked, Candidates
 from palate.serving.load import Snapshot
 from palate.serving.pipeline_config import CapsConfig, PipelineConfig
@@ -77,7 +77,8 @@ def recommend(
     vectors = np.zeros((1, snapshot.vectors.shape[1]), dtype=np.float32)
     if len(history):
         with stages.timed("encode"):
-            vectors = snapshot.encoder.encode([query]) if encode is None else encode(query)
+            told = snapshot.user_vector(user) if isinstance(user, str) and (since is None or not len(since)) else None
+            vectors = told if told is not None else (encode or snapshot.encode_one)(query)
     asked = Asked(snapshot, query, vectors, n, away, rng, moment, config)
     with stages.timed("candidates"):
         lists = _candidates(asked, stages) if len(history) else []
@@ -134,25 +135,28 @@ def _candidates(asked: Asked, stages: Stages) -> list[Candidates]:
     return found
 
 
-def _ranked(asked: Asked, lists: Sequence[Candidates], stages: Stages) -> list[list[Entry]]:
+def _ranked(asked: Asked, lists: Sequence[Candidates], stages: Stages) -> list[Sequence[Entry]]:
     """Each list in the ranker's order, or all in one. An order that was drawn stays where shares hold."""
-    scores = _rank_scores(asked, lists, stages) if asked.config.rank != "off" else None
+    known = np.unique(np.concatenate([each.items for each in lists])) if lists else np.zeros(0, dtype=np.int32)
+    scores = None if asked.config.rank == "off" else _rank_scores(asked, known, stages)
     if scores is None:
-        return [_entries(each, None) for each in lists]
+        return [Listed(each) for each in lists]
+    own = [scores[np.searchsorted(known, each.items)] for each in lists]
     if asked.config.rank == "across":
         once: dict[int, Entry] = {}
-        for each in lists:
-            for entry in _entries(replace(each, weights=None), scores):
+        for each, ranked in zip(lists, own, strict=True):
+            for entry in Listed(replace(each, weights=None), ranked):
                 once.setdefault(entry.item, entry)
-        return [sorted(once.values(), key=_by_rank)]
+        return [sorted(once.values(), key=lambda entry: -(entry.ranked or 0.0))]
     return [
-        entries if each.weights is not None else sorted(entries, key=_by_rank)
-        for each, entries in ((each, _entries(each, scores)) for each in lists)
+        Listed(each, ranked, None if each.weights is not None else np.argsort(-ranked, kind="stable"))
+        for each, ranked in zip(lists, own, strict=True)
     ]
 
 
-def _rank_scores(asked: Asked, lists: Sequence[Candidates], stages: Stages) -> dict[int, float] | None:
-    ranker, items = asked.snapshot.ranker, np.unique(np.concatenate([np.zeros(0, np.int32), *(c.items for c in lists)]))
+def _rank_scores(asked: Asked, items: IntArray, stages: Stages) -> FloatArray | None:
+    """Of the items [m]; None without a ranker, or where it was late or failed."""
+    ranker = asked.snapshot.ranker
     if ranker is None or not len(items):
         return None
     answer: list[FloatArray] = []
@@ -161,39 +165,28 @@ def _rank_scores(asked: Asked, lists: Sequence[Candidates], stages: Stages) -> d
         answer.append(ranker.score(asked.snapshot, asked.query.history, asked.vectors[0], items))
 
     try:
-        if not stages.within(asked.config.budget.rank, rank):
-            stages.went_without("rank", "late")
-            return None
-        return dict(zip(items.tolist(), answer[0].tolist(), strict=True))
+        if stages.within(asked.config.budget.rank, rank):
+            return answer[0]
+        stages.went_without("rank", "late")
     except Exception as error:
         stages.failed("rank", error)
-        return None
-
-
-def _entries(each: Candidates, ranked: dict[int, float] | None) -> list[Entry]:
-    pairs = zip(each.items.tolist(), each.scores.tolist(), strict=True)
-    return [Entry(item, score, None if ranked is None else ranked[item], each) for item, score in pairs]
-
-
-def _by_rank(entry: Entry) -> float:
-    return -(entry.ranked or 0.0)
+    return None
 
 
 def _places(asked: Asked, lists: Sequence[Sequence[Entry]], draws: Sequence[Draw]) -> list[Place]:
     """Under the caps; then, where that leaves too few, without; then popular items."""
     config, n = asked.config, asked.n
-    names = [entries[0].by.source if entries else "" for entries in lists]
+    names = [entries[0].by.source if len(entries) else "" for entries in lists]
     across = config.rank == "across" and len(lists) == 1
     shares = [1.0 if across else config.sources.get(name, 0.0) / names.count(name) for name in names]
     places = arrange(lists, shares, n, Caps(asked.snapshot, config.caps), config.epsilon, draws)
     if len(places) < n:
-        taken = {place.entry.item for place in places}
+        taken = frozenset(place.entry.item for place in places)
         left = [[entry for entry in entries if entry.item not in taken] for entries in lists]
         places += arrange(left, shares, n - len(places), Caps(asked.snapshot, CapsConfig()))
     if len(places) < n:
-        known = np.array([place.entry.item for place in places], dtype=np.int32)
-        popular = most_popular(asked, n - len(places), known)
-        places += [Place(entry, 1.0) for entry in _entries(popular, None)]
+        taken = frozenset(place.entry.item for place in places)
+        places += [Place(entry, 1.0) for entry in Listed(most_popular(asked, n - len(places), taken))]
     return places
 
 

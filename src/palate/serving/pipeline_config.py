@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from palate.errors import InputError
 from palate.interests.explore import ExploreConfig
 from palate.serving.affinity import AffinityConfig
+from palate.serving.load import NEWEST
 from palate.serving.sources.registry import source
 
 
@@ -20,8 +21,8 @@ class SimilarConfig(Part):
     """Source `similar`: neighbours of what was chosen last."""
 
     last: int = Field(default=3, ge=1, description="last items of the history whose neighbours are candidates")
-    probe: int = Field(
-        default=4, ge=0, description="leaves of the interest tree that are read for an item's neighbours; 0: all"
+    level: int = Field(
+        default=1, ge=0, description="of the interest tree: neighbours are looked for in an item's own node; 0: all"
     )
 
 
@@ -29,7 +30,7 @@ class FreshConfig(Part):
     """Source `fresh`: the nearest among new items."""
 
     days: float = Field(default=30.0, gt=0, description="age (`created_at`) up to which an item is new")
-    most: int = Field(default=1000, ge=1, description="newest items among which the nearest are looked for")
+    most: int = Field(default=1000, ge=1, le=NEWEST, description="newest items among which the nearest are looked for")
 
 
 class CapsConfig(Part):

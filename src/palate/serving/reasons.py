@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from palate.data.dataset import IntArray
+from palate.data.dataset import FloatArray, IntArray
 from palate.interests.explore import Exploration
 from palate.serving.load import Snapshot
 
@@ -42,13 +43,16 @@ class Recommendation:
 
 def by_history(snapshot: Snapshot, history: IntArray, n: int = 2) -> Callable[[int], Reason]:
     """For any item the `n` events of the history that are nearest to it by cosine."""
-    position = snapshot.tree.position
-    past = np.unique(history)
-    vectors = snapshot.vectors[position[past]]
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+    @cache
+    def known() -> tuple[IntArray, FloatArray]:
+        past = np.unique(history)
+        vectors = snapshot.vectors[snapshot.tree.position[past]]
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        return past, (vectors / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
 
     def reason(item: int) -> Reason:
+        past, vectors = known()
         near = vectors @ snapshot.vector(item)
         return Reason(_because(snapshot, past[np.lexsort((past, -near))[:n]].tolist()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from threading import Lock
 from typing import NoReturn
 
@@ -31,17 +31,22 @@ from palate.serving.spans import Allowed, Spans, complement, intersect, merge, w
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _MANY = 32  # so many stretches are tested place by place: the work of NumPy's calls would exceed that of the places
 _KEPT_BYTES = 64 * 2**20
+_EVERYTHING = All()
 _NO_SETS: Mapping[str, Positions] = {}
 
 
 class Restricts:
-    """Answers which places an expression allows, and keeps the answers that do not depend on a person."""
+    """Answers which places an expression allows, and keeps the answers that do not depend on a person.
+
+    `told` hears of each look among those: whether the answer was there.
+    """
 
     def __init__(self, columns: ItemColumns) -> None:
         self.columns, self.tree = columns, columns.tree
         self.n_items = len(columns.tree.order)
         self._kept: OrderedDict[Expression, Allowed] = OrderedDict()
         self.kept_bytes, self._lock = 0, Lock()
+        self.told: Callable[[bool], None] = lambda hit: None
 
     def allowed(
         self, expression: Expression, sets: Mapping[str, Positions] = _NO_SETS
@@ -56,6 +61,8 @@ class Restricts:
         """
         found = self._kept.get(expression)
         if found is not None:  # no set is named: what is kept had its names checked
+            if expression != _EVERYTHING:
+                self.told(True)
             return found, None
         self.check(expression, sets)
         parts = conjuncts(expression)
@@ -65,6 +72,8 @@ class Restricts:
         if any(term.op == "set" for term in terms(core)):
             return self._find(core, sets), taken
         found = self._kept.get(core)
+        if core != _EVERYTHING:
+            self.told(found is not None)
         if found is None:
             found = self._find(core, sets)
             self._keep(core, found)

@@ -96,6 +96,7 @@ class RestrictedIndex:
         exclude: IntArray | None = None,
         sets: Mapping[str, IntArray] | None = None,
         probe: int = 0,
+        away: Positions | None = None,
     ) -> tuple[IntArray, FloatArray]:
         """The k best allowed items of each query.
 
@@ -107,6 +108,7 @@ class RestrictedIndex:
             sets: item_nums by the name that the restrict calls them ("seen").
             probe: Where everything is allowed, read only so many leaves of the tree, those whose mean vectors score
                 best: approximate. 0 reads all, and a restrict is always answered exactly.
+            away: In place of `exclude`, its `places`: for whoever asks several times for one person.
 
         Returns:
             item_nums [n_queries, k] and scores [n_queries, k], best first; where fewer than k items are
@@ -116,7 +118,7 @@ class RestrictedIndex:
             InputError: for an unknown node, attribute, field or set, k below 1, or queries of another width.
         """
         self._check(queries, k)
-        allowed, away = self._allowed(restrict, exclude, sets or {})
+        allowed, away = self._allowed(restrict, exclude, sets or {}, away)
         items = np.full((len(queries), k), -1, dtype=np.int32)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
@@ -158,17 +160,22 @@ class RestrictedIndex:
             raise InputError("At least one answer must be wanted", where="k", got=k, allowed="1 or more")
 
     def _allowed(
-        self, restrict: Restrict | None, exclude: IntArray | None, sets: Mapping[str, IntArray]
+        self,
+        restrict: Restrict | None,
+        exclude: IntArray | None,
+        sets: Mapping[str, IntArray],
+        away: Positions | None = None,
     ) -> tuple[Allowed, Positions | None]:
         """The places to search, and those among them that may not be answered."""
-        named = {name: self._places(items) for name, items in sets.items()}
-        allowed, away = self.restricts.allowed((restrict or Restrict()).expression, named)
-        if exclude is not None and len(exclude):
-            own = self._places(exclude)
-            away = own if away is None else np.union1d(away, own)
-        return allowed, away
+        named = {name: self.places(items) for name, items in sets.items()}
+        allowed, taken = self.restricts.allowed((restrict or Restrict()).expression, named)
+        if away is None and exclude is not None and len(exclude):
+            away = self.places(exclude)
+        if away is None or taken is None:
+            return allowed, taken if away is None else away
+        return allowed, np.union1d(taken, away)
 
-    def _places(self, items: IntArray) -> Positions:
+    def places(self, items: IntArray) -> Positions:
         """Of the item_nums that are here."""
         local = items.astype(np.int64) - self.first
         return places_of(self.tree.position, local[(local >= 0) & (local < len(self.tree.order))])

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from palate.data.dataset import FloatArray, Histories
+from palate.data.query import Query
 from palate.errors import InputError, StorageError
 from palate.interests.tree import InterestTree, save_tree
 from palate.knowledge.tables import SCHEMA, Knowledge
@@ -28,7 +29,7 @@ from palate.serving.text_map import fit_text_map
 from palate.serving.versions import MANIFEST
 
 FORMAT = 2
-_BUILDING = ".building-"
+BUILDING = ".building-"
 _ABANDONED = 3600  # seconds without a change after which a build was killed, not slow
 TRANSITION_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "node_a": pl.Int32,
@@ -88,8 +89,8 @@ def build_snapshot(folder: Path, parts: SnapshotParts) -> Path:
     temporary: Path | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        temporary = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder))
+        sweep(folder)
+        temporary = Path(tempfile.mkdtemp(prefix=BUILDING, dir=folder))
         _write_files(temporary, parts)
         manifest = _manifest(temporary, parts)
         _write_text(temporary / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
@@ -110,9 +111,9 @@ def build_snapshot(folder: Path, parts: SnapshotParts) -> Path:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed builds left."""
-    for left in folder.glob(f"{_BUILDING}*"):
+def sweep(folder: Path) -> None:
+    """Remove what killed builds and downloads left."""
+    for left in folder.glob(f"{BUILDING}*"):
         if time.time() - left.stat().st_mtime > _ABANDONED:
             shutil.rmtree(left, ignore_errors=True)
 
@@ -183,8 +184,18 @@ def _write_files(folder: Path, parts: SnapshotParts) -> None:
         np.save(folder / "text_map.npy", text_map)
     if parts.encoder is not None:
         shutil.copyfile(parts.encoder, folder / "encoder.onnx")
+        np.save(folder / "user_vectors.npy", _user_vectors(parts))
     if parts.ranker is not None:
         shutil.copyfile(parts.ranker, folder / "ranker.onnx")
+
+
+def _user_vectors(parts: SnapshotParts) -> FloatArray:
+    """[n_users, d]: people of whom nothing new is known need not be encoded when they ask."""
+    from palate.models.sequence_encoder import OnnxSequenceEncoder
+
+    assert parts.encoder is not None
+    encoder = OnnxSequenceEncoder(parts.encoder, parts.max_length)
+    return encoder.encode([Query(None, parts.histories.of(user)) for user in range(len(parts.user_ids))])
 
 
 def _masks(parts: SnapshotParts) -> dict[str, npt.NDArray[np.bool_]]:
@@ -196,14 +207,14 @@ def _masks(parts: SnapshotParts) -> dict[str, npt.NDArray[np.bool_]]:
 
 
 def _knowledge_rows(knowledge: Knowledge) -> pl.DataFrame:
-    """All kinds in one table with a `kind` column, vectors left out: they are in the models."""
+    """All kinds in one table with a `kind` column, by entity; vectors are left out: they are in the models."""
     columns = {"kind": pl.String, **{name: kind for name, kind in SCHEMA.items() if name != "vector"}}
     tables = [
         table.drop("vector").with_columns(pl.lit(kind).alias("kind")).select(list(columns))
         for kind, table in knowledge.tables.items()
         if kind != "vector" and table.height
     ]
-    return pl.concat(tables) if tables else pl.DataFrame(schema=columns)
+    return pl.concat(tables).sort("entity", maintain_order=True) if tables else pl.DataFrame(schema=columns)
 
 
 def _manifest(folder: Path, parts: SnapshotParts) -> dict[str, Any]:

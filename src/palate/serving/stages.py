@@ -15,7 +15,7 @@ from typing import Literal
 from palate.errors import InputError
 
 _log = logging.getLogger(__name__)
-_THREADS = 8  # stages that may be late at once; while so many are, no other is begun
+_LATE = 8  # stages that may be late at once; while so many are, no other is begun
 
 
 @dataclass(frozen=True)
@@ -67,33 +67,42 @@ class Stages:
 
 
 class _Abandoning:
-    """A few threads whose work is waited for only so long. Daemons: work that never ends does not hold up the exit."""
+    """Threads whose work is waited for only so long. Daemons: work that never ends does not hold up the exit."""
 
-    def __init__(self, threads: int) -> None:
-        self._free = threading.Semaphore(threads)
+    def __init__(self, most: int) -> None:
+        self.most, self.late, self._idle = most, 0, 0
         self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        for number in range(threads):
-            threading.Thread(target=self._serve, name=f"stage {number}", daemon=True).start()
+        self._counting = threading.Lock()
 
     def run(self, seconds: float, work: Callable[[], None]) -> bool:
-        """Whether it ended in time; what it raised is raised here."""
-        start, raised, done = time.perf_counter(), list[BaseException](), threading.Lock()
-        if not self._free.acquire(timeout=seconds):
-            return False
-        done.acquire()  # released by the thread that works
+        """Whether it ended in time; what it raised is raised here. While `most` are late nothing is begun."""
+        raised, done, abandoned = list[BaseException](), threading.Lock(), False
 
         def task() -> None:
             try:
                 work()
             except BaseException as error:
                 raised.append(error)
-            finally:
-                self._free.release()
+            with self._counting:
                 done.release()
+                self._idle += 1
+                self.late -= abandoned
 
+        with self._counting:
+            if self.late >= self.most:
+                return False
+            self._idle -= 1
+            if self._idle < 0:
+                self._idle += 1
+                threading.Thread(target=self._serve, name="stage", daemon=True).start()
+        done.acquire()  # released by the thread that works
         self._tasks.put(task)
-        if not done.acquire(timeout=max(0.0, seconds - (time.perf_counter() - start))):
-            return False
+        if not done.acquire(timeout=seconds):
+            with self._counting:
+                abandoned = done.locked()  # or it ended just now
+                self.late += abandoned
+            if abandoned:
+                return False
         if raised:
             raise raised[0]
         return True
@@ -105,4 +114,4 @@ class _Abandoning:
 
 @cache
 def _abandoning() -> _Abandoning:
-    return _Abandoning(_THREADS)
+    return _Abandoning(_LATE)

@@ -77,13 +77,17 @@ class Impression:
 
 @dataclass(frozen=True)
 class KeptItem:
-    """A new item as it was put, and where a snapshot's space has it. `snapshot` says which: another must place anew."""
+    """An item as it was put, and where a snapshot's space has it. `snapshot` says which: another must place anew.
+
+    One that was deleted is `gone`, and `item` holds its id alone.
+    """
 
     item: dict[str, Any]  # item_id, title, text, categories, and fields that restricts may ask for
     snapshot: str
     vector: list[float]
     leaf: int
     labels: dict[str, float]
+    gone: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -123,7 +127,10 @@ class State(Protocol):
         """Of users under tags, each in place of what the user had, for so long."""
 
     def put_items(self, items: Sequence[KeptItem]) -> None:
-        """Keep items, each in place of what was put under its id before, and queue them for the language model."""
+        """Keep items, each in place of what was put under its id before, and queue them for the language model.
+
+        Those that are gone are kept too, and leave the queue.
+        """
 
     def items(self, after: int = 0) -> tuple[int, list[KeptItem]]:
         """A version that grows with every `put_items`, and what was put after an earlier version, in order."""

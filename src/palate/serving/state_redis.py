@@ -49,7 +49,11 @@ _PUT = f"""
 for i = 2, #ARGV, 2 do
   redis.call('HSET', '{P}items', ARGV[i], ARGV[i + 1])
   redis.call('ZADD', '{P}versions', redis.call('INCR', '{P}version'), ARGV[i])
-  redis.call('ZADD', '{P}llm_queue', ARGV[1], ARGV[i])
+  if cjson.decode(ARGV[i + 1]).gone then
+    redis.call('ZREM', '{P}llm_queue', ARGV[i])
+  else
+    redis.call('ZADD', '{P}llm_queue', ARGV[1], ARGV[i])
+  end
 end
 """
 _BATCH = f"""
@@ -112,7 +116,7 @@ class RedisState:
         with self._asking():
             pipe = self._db.pipeline()
             for impression in impressions:
-                pipe.xadd(f"{P}impressions", {"row": json.dumps(asdict(impression))})
+                pipe.xadd(f"{P}impressions", {"row": json.dumps(vars(impression))})
             pipe.execute()
 
     def vector(self, user_id: str, tag: str) -> FloatArray | None:
@@ -146,8 +150,9 @@ class RedisState:
             return [item_id.decode() for item_id in self._db.zrange(f"{P}llm_queue", 0, -1)]
 
     def asked(self, item_ids: Sequence[str]) -> None:
-        with self._asking():
-            self._db.zrem(f"{P}llm_queue", *item_ids)
+        if item_ids:
+            with self._asking():
+                self._db.zrem(f"{P}llm_queue", *item_ids)
 
     def batch(self, table: Table, at_most: int) -> Batch | None:
         """Which rows are next is written down as they are given out, so that a killed flush is done again alike."""

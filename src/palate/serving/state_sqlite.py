@@ -106,7 +106,7 @@ class SqliteState:
 
     def add_impressions(self, impressions: Sequence[Impression]) -> None:
         insert = f"INSERT INTO impressions ({_IMPRESSION}) VALUES ({', '.join('?' * len(fields(Impression)))})"
-        self._write(lambda db: db.executemany(insert, map(astuple, impressions)))
+        self._write(lambda db: db.executemany(insert, [tuple(vars(each).values()) for each in impressions]))
 
     def vector(self, user_id: str, tag: str) -> FloatArray | None:
         rows = self._read(
@@ -125,7 +125,9 @@ class SqliteState:
                 row = (kept.item["item_id"], json.dumps(kept.as_dict()))
                 version = "(SELECT coalesce(max(version), 0) + 1 FROM items)"
                 db.execute(f"INSERT OR REPLACE INTO items SELECT ?, {version}, ?", row)
-                db.execute("INSERT OR REPLACE INTO llm_queue VALUES (?, ?)", (row[0], time.time()))
+                db.execute("DELETE FROM llm_queue WHERE item_id = ?", row[:1])
+                if not kept.gone:
+                    db.execute("INSERT INTO llm_queue VALUES (?, ?)", (row[0], time.time()))
 
         self._write(put)
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from palate.errors import PalateError
@@ -106,6 +107,7 @@ class Watcher:
     def _report(self, snapshot: Snapshot, before: str | None = None) -> None:
         created = datetime.fromisoformat(snapshot.manifest["created"]).timestamp()
         self.meter.serves(snapshot.name, created, before)
+        snapshot.index.main.restricts.told = partial(self.meter.cached, "restrict")
         self.meter.stale.set(0)
 
     def _watch(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from palate.data.whole_file import replace_file
@@ -10,6 +12,7 @@ from palate.errors import InputError
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
+_GONE = ".gone-"
 _REMEMBERED = 20  # earlier choices
 
 
@@ -62,6 +65,22 @@ def rollback(folder: Path, check: Callable[[Path], object] | None = None) -> str
     return earlier[0]
 
 
+def prune(folder: Path, keep: int) -> list[str]:
+    """Remove old snapshots and return their names. The `keep` newest stay, the current one, and that before it.
+
+    A server that still answers from a removed one goes on: its files are mapped.
+    """
+    chosen, known = _chosen(folder), list_snapshots(folder)
+    staying = {*known[max(0, len(known) - keep) :], *[name for name in chosen if name in known][:2]}
+    removed = [name for name in known if name not in staying]
+    for name in removed:
+        with suppress(OSError):  # removed by another process
+            (folder / name).rename(folder / f"{_GONE}{name}")  # in one step: nobody sees half of it
+    for left in folder.glob(f"{_GONE}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return removed
+
+
 def current(folder: Path) -> Path:
     """The current snapshot below `folder`, or `folder` itself if it is a snapshot.
 
@@ -76,6 +95,12 @@ def current(folder: Path) -> Path:
             "No snapshot is in use", where=str(folder), got=name or None, hint="palate snapshot build, then use"
         )
     return folder / name
+
+
+def current_name(folder: Path) -> str | None:
+    """Of the current snapshot, if one is chosen and there."""
+    name = next(iter(_chosen(folder)), None)
+    return name if name in list_snapshots(folder) else None
 
 
 def _chosen(folder: Path) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -139,7 +140,7 @@ class PairRanker:
 class _Groups:
     """The groups of an epoch in an order of its own."""
 
-    def __init__(self, order: FloatArray, size: int) -> None:
+    def __init__(self, order: npt.NDArray[np.int64], size: int) -> None:
         self.order, self.size = torch.from_numpy(order), size
 
     def __len__(self) -> int:

@@ -20,5 +20,5 @@ def attribute(asked: Asked) -> list[Candidates]:
     for name in affinity.triggered(found, config):
         narrowed = replace(query, restrict=replace(query.restrict or Restrict(), attributes=(name,)))
         why = partial(reasons.for_attribute, snapshot, attribute=name, share=found[name].share, base=found[name].base)
-        result.append(retrieved(asked, "attribute", narrowed, asked.pool, why))
+        result.append(retrieved(asked, "attribute", narrowed, asked.pool("attribute"), why))
     return result

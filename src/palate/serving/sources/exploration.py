@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from palate.data.expression import NODE_FIELDS
-from palate.interests.chances import chance_of
 from palate.interests.explore import explore
 from palate.interests.policy import restricted_softmax, rng_of
 from palate.serving import reasons
@@ -28,10 +27,9 @@ def exploration(asked: Asked) -> list[Candidates]:
         return []
     reason = reasons.for_exploration(snapshot, found)
     drawn = config.temperature > 0
-    pool = max(asked.n, config.pool) if drawn else asked.pool
+    pool = max(asked.n, config.pool) if drawn else asked.pool("exploration")
     near = retrieved(asked, "exploration", found.query, pool, lambda item: reason)
-    chance = chance_of(found.to_node, query, snapshot.tree, snapshot.transitions, snapshot.explore_level, config)
-    near = replace(near, chance=chance)
+    near = replace(near, chance=found.chance)
     if not drawn or not len(near.items):
         return [near]
     items, scores = restricted_softmax(near.items, near.scores, len(near.items), config.temperature, rng)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from palate.data.dataset import FloatArray, IntArray
+from palate.data.dataset import IntArray
 from palate.serving import reasons
 from palate.serving.candidates import Asked, Candidates
 
@@ -15,27 +15,28 @@ _DAY = 86_400_000_000  # microseconds
 
 def fresh(asked: Asked) -> list[Candidates]:
     """New by `created_at`, where the catalogue has that; what was put since the snapshot is new in any case."""
-    snapshot, exclude, restrict = asked.snapshot, asked.seen()[0], asked.query.restrict
-    items = _newest(asked)
+    snapshot, config, (exclude, sets) = asked.snapshot, asked.config.fresh, asked.seen
+    newest, restrict = snapshot.newest, asked.query.restrict
+    now = time.time_ns() // 1000 if asked.moment is None else asked.moment
+    n = min(int(np.searchsorted(-newest.times, int(config.days * _DAY) - now, side="right")), config.most)
+    items, scores = newest.items[:n], newest.vectors[:n] @ asked.vectors[0]
+    out = [each for each in (exclude, snapshot.index.gone) if each is not None]
+    scores[_among(newest.places, np.concatenate(out), n)] = -np.inf
     if restrict is not None:
-        items = items[np.isin(items, snapshot.index.main.allowed(restrict, asked.seen()[1]))]
-    items = items[~np.isin(items, snapshot.index.gone if exclude is None else np.append(exclude, snapshot.index.gone))]
-    scores = snapshot.vectors[snapshot.tree.position[items]] @ asked.vectors[0]
+        allowed = np.zeros(n, dtype=bool)
+        allowed[_among(newest.places, snapshot.index.main.allowed(restrict, sets), n)] = True
+        scores[~allowed] = -np.inf
     if snapshot.index.new is not None:
-        put, theirs = snapshot.index.new.search(asked.vectors, restrict, asked.pool, *asked.seen())
-        items, scores = np.append(items, put[0][put[0] >= 0]), np.append(scores, theirs[0][put[0] >= 0])
-    best = _best(scores, asked.pool)
+        put, theirs = snapshot.index.new.search(asked.vectors, restrict, asked.pool("fresh"), exclude, sets)
+        items, scores = np.append(items, put[0]), np.append(scores, theirs[0])
+    best = np.argsort(-scores, kind="stable")[: asked.pool("fresh")]
+    best = best[scores[best] > -np.inf]
     why = lambda item: reasons.for_fresh(snapshot, item)  # noqa: E731
     return [Candidates("fresh", items[best], scores[best], why)]
 
 
-def _newest(asked: Asked) -> IntArray:
-    """item_nums of the snapshot that are new, at most `fresh.most`."""
-    config, (items, times) = asked.config.fresh, asked.snapshot.by_creation
-    now = time.time_ns() // 1000 if asked.moment is None else asked.moment
-    new = int(np.searchsorted(-times, int(config.days * _DAY) - now, side="right"))
-    return items[: min(new, config.most)]
-
-
-def _best(scores: FloatArray, n: int) -> IntArray:
-    return np.argsort(-scores, kind="stable")[:n].astype(np.int32)
+def _among(places: IntArray, items: IntArray, n: int) -> IntArray:
+    """Where items of the snapshot stand among the first `n` of the newest."""
+    found: IntArray = places[items[items < len(places)]]
+    inside: IntArray = found[(found >= 0) & (found < n)]
+    return inside

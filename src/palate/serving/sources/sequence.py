@@ -8,4 +8,4 @@ from palate.serving.candidates import Asked, Candidates, retrieved
 
 def sequence(asked: Asked) -> list[Candidates]:
     why = reasons.by_history(asked.snapshot, asked.query.history)
-    return [retrieved(asked, "sequence", asked.query, asked.pool, why, asked.config.probe)]
+    return [retrieved(asked, "sequence", asked.query, asked.pool("sequence"), why, asked.config.probe)]

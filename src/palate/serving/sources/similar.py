@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from palate.data.dataset import FloatArray, IntArray
+from palate.data.query import Restrict
 from palate.serving import reasons
 from palate.serving.candidates import Asked, Candidates
 
 
 def similar(asked: Asked) -> list[Candidates]:
-    """Each item at its nearest neighbour; the neighbours of the last items only, unless the restrict says otherwise."""
-    snapshot, config = asked.snapshot, asked.config.similar
-    last = asked.query.history[: -config.last - 1 : -1]
-    vectors = np.stack([snapshot.vector(item) for item in last.tolist()])
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    exclude, sets = asked.seen()
-    found, cosines = snapshot.likeness.search(vectors, asked.query.restrict, asked.pool, exclude, sets, config.probe)
-    order = np.argsort(-cosines, axis=None, kind="stable")
-    order = order[found.ravel()[order] >= 0]
-    items, first = np.unique(found.ravel()[order], return_index=True)
-    best = np.argsort(first)[: asked.pool]
-    chosen = order[first[best]]
-    near = dict(zip(items[best].tolist(), last[chosen // found.shape[1]].tolist(), strict=True))
-    why = lambda item: reasons.for_similar(snapshot, near[item])  # noqa: E731
-    return [Candidates("similar", items[best], cosines.ravel()[chosen], why)]
+    """Of the neighbours of all those items the nearest ones, each said to be like the one that it is nearest to."""
+    snapshot, n = asked.snapshot, asked.config.similar.last
+    nearest: dict[int, tuple[float, int]] = {}
+    for item in dict.fromkeys(asked.query.history[: -n - 1 : -1].tolist()):
+        for other, cosine in zip(*_neighbours(asked, item), strict=True):
+            if cosine > nearest.get(other, (-2.0, 0))[0]:
+                nearest[other] = cosine, item
+    best = sorted(nearest, key=lambda other: -nearest[other][0])[: asked.pool("similar")]
+    scores = np.array([nearest[other][0] for other in best], dtype=np.float32)
+    why = lambda other: reasons.for_similar(snapshot, nearest[other][1])  # noqa: E731
+    return [Candidates("similar", np.array(best, dtype=np.int32), scores, why)]
+
+
+def _neighbours(asked: Asked, item: int) -> tuple[list[int], list[float]]:
+    snapshot, restrict, level = asked.snapshot, asked.query.restrict, asked.config.similar.level
+    if level:
+        own = int(snapshot.tree.node_of_items(min(level, snapshot.tree.depth))[item])
+        restrict = replace(restrict or Restrict(), nodes=(own,))
+    found, cosines = snapshot.likeness.search(
+        _unit(snapshot.vector(item))[None], restrict, asked.pool("similar"), None, asked.seen[1], away=asked.away_places
+    )
+    known: IntArray = found[0][found[0] >= 0]
+    return known.tolist(), cosines[0][: len(known)].tolist()
+
+
+def _unit(vector: FloatArray) -> FloatArray:
+    length = float(np.sqrt(vector @ vector))
+    return vector / np.float32(length) if length > 0 else vector

@@ -1,0 +1,54 @@
+"""One worker of the server that `serve_load.py` measures: `make_app`, or this file with a listening socket's number.
+
+PALATE_BENCH holds JSON: `folder` of snapshots, `state` (an address or null), `pipeline`, `constant` (answer that).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from palate.serving.api import create_app
+from palate.serving.pipeline_config import PipelineConfig
+from palate.serving.slates import Slates
+from palate.serving.state import open_state
+
+
+def make_app() -> FastAPI:
+    options = json.loads(os.environ["PALATE_BENCH"])
+    folder = Path(options["folder"])
+    state = open_state(options["state"]) if options["state"] else None
+    pipeline = PipelineConfig.model_validate(options["pipeline"])
+    landing = folder.parent / f"landing-{folder.name}"
+    app = create_app(folder, pipeline=pipeline, state=state, landing=landing)
+    if options["constant"]:
+        _answer_a_constant(app)
+    return app
+
+
+def _answer_a_constant(app: FastAPI) -> None:
+    """The same routes, checks and headers, and a body as large: what the server could do at most."""
+    live = app.state.live
+    kept = Slates(live).answer(live.snapshot, live.snapshot.user_ids[0], 10, None, True, "constant")
+    Slates.answer = lambda self, *asked, **also: kept  # type: ignore[method-assign]
+    live.past = type(live)(live.built).past  # no state is asked
+    live.show = lambda shown: None
+
+
+def main() -> None:
+    import uvicorn
+    from threadpoolctl import threadpool_limits
+
+    listening = socket.socket(fileno=int(sys.argv[1]))
+    config = uvicorn.Config(make_app(), log_level="warning", access_log=False)
+    with threadpool_limits(1):  # one request is a few small products: more threads would fight over the cores
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    main()
