@@ -305,3 +305,12 @@ def test_a_a_experiments_find_nothing_more_often_than_they_may():
 def test_microseconds_are_of_utc():
     assert microseconds(datetime(1970, 1, 2, tzinfo=UTC)) == DAY == 24 * HOUR
     assert isinstance(planted_log(SAME, 10), Log)
+
+
+def test_an_event_with_its_id_and_one_without_are_the_same_event(tables):
+    shown, done = tables
+    named = done.unique(["user_id", "item_id", "timestamp"]).with_columns(
+        event_id=pl.int_range(pl.len()).cast(pl.String)
+    )
+    bare = named.head(60).with_columns(event_id=pl.lit(None, pl.String))
+    assert check(judged(shown, pl.concat([named, bare])), "events logged twice").figures == {"rows": 60}
