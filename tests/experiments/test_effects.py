@@ -67,7 +67,7 @@ def test_slices_are_those_of_the_users_table():
     )
     more = pl.concat([done, lucky.with_columns(pl.col("item_id") + "again")])
     analysis = analyse(log_of(shown, more, users=users), experiment(slices=["country"]), END)
-    found = {name: each for name, each in analysis.slices}
+    found = dict(analysis.slices)
     assert set(found) == {"country: a", "country: b"}
     assert found["country: a"].found(0.95) == "better" and found["country: b"].found(0.95) == "unclear"
     assert found["country: a"].adjusted == pytest.approx(min(1.0, 2 * found["country: a"].p_value))
