@@ -14,9 +14,11 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from palate.serving.api import create_app
+from palate.serving.metering import Meter
 from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.slates import Slates
 from palate.serving.state import open_state
+from palate.serving.variants import Variants
 
 
 def make_app() -> FastAPI:
@@ -34,7 +36,8 @@ def make_app() -> FastAPI:
 def _answer_a_constant(app: FastAPI) -> None:
     """The same routes, checks and headers, and a body as large: what the server could do at most."""
     live = app.state.live
-    kept = Slates(live).answer(live.snapshot, live.snapshot.user_ids[0], 10, None, True, "constant")
+    slates = Slates(live, Variants(), Meter())
+    kept = slates.answer(live.snapshot, live.snapshot.user_ids[0], 10, None, True, "constant")
     Slates.answer = lambda self, *asked, **also: kept  # type: ignore[method-assign]
     live.past = type(live)(live.built).past  # no state is asked
     live.show = lambda shown: None
