@@ -44,8 +44,8 @@ class Outcomes:
 
     def spread(self, axis: int) -> Outcomes:
         """The outcome of each node, for all pairs with it at one end."""
-        new, share, rare = (np.expand_dims(array, 1 - axis) for array in (self.new, self.share, self.rare))
-        return Outcomes(new, share, rare)
+        shape = (-1, 1) if axis == 0 else (1, -1)
+        return Outcomes(self.new.reshape(shape), self.share.reshape(shape), self.rare.reshape(shape))
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Outcomes:
         return Outcomes(np.where(mask, self.new, -1), np.where(mask, self.share, np.inf), self.rare)
