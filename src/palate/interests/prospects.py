@@ -44,8 +44,8 @@ class Outcomes:
 
     def spread(self, axis: int) -> Outcomes:
         """The outcome of each node, for all pairs with it at one end."""
-        at = 1 - axis
-        return Outcomes(np.expand_dims(self.new, at), np.expand_dims(self.share, at), np.expand_dims(self.rare, at))
+        shape = (-1, 1) if axis == 0 else (1, -1)
+        return Outcomes(self.new.reshape(shape), self.share.reshape(shape), self.rare.reshape(shape))
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Outcomes:
         return Outcomes(np.where(mask, self.new, -1), np.where(mask, self.share, np.inf), self.rare)
