@@ -31,7 +31,7 @@ def test_places_are_uniform_whatever_the_salt(salt):
 
 
 @given(st.dictionaries(st.text("abc", min_size=1), st.floats(0.05, 1), min_size=2, max_size=4), st.integers(0, 50))
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_variants_get_their_shares(shares, number):
     found = drawn(split(salt=f"s{number}", shares=shares))
     expected = np.array(list(shares.values())) / sum(shares.values()) * len(PEOPLE)

@@ -103,6 +103,15 @@ def test_a_sample_ratio_mismatch_stops_the_report(tables):
     assert data["effects"] == [] and data["outcomes"] == {"more": "not readable"}
 
 
+def test_a_mismatch_says_where_it_is_furthest_off():
+    """One variant shows nothing to people who come on its last six days."""
+    shown, done = planted_tables(SAME, 800, 1)
+    crashed = (pl.col("variant") == "trial:more") & (pl.col("timestamp") >= END - timedelta(days=6))
+    analysis = judged(shown.filter(~crashed), done)
+    assert not analysis.readable
+    assert "furthest off among first seen on: 2026-03-1" in check(analysis, "sample ratio").words
+
+
 def test_a_variant_that_nobody_saw_stops_the_report(tables):
     shown, done = tables
     analysis = judged(shown.filter(pl.col("variant") != "trial:more"), done)
@@ -296,3 +305,12 @@ def test_a_a_experiments_find_nothing_more_often_than_they_may():
 def test_microseconds_are_of_utc():
     assert microseconds(datetime(1970, 1, 2, tzinfo=UTC)) == DAY == 24 * HOUR
     assert isinstance(planted_log(SAME, 10), Log)
+
+
+def test_an_event_with_its_id_and_one_without_are_the_same_event(tables):
+    shown, done = tables
+    named = done.unique(["user_id", "item_id", "timestamp"]).with_columns(
+        event_id=pl.int_range(pl.len()).cast(pl.String)
+    )
+    bare = named.head(60).with_columns(event_id=pl.lit(None, pl.String))
+    assert check(judged(shown, pl.concat([named, bare])), "events logged twice").figures == {"rows": 60}

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from planted_log import END, experiment, planted_log
+from planted_log import END, experiment, planted_log, planted_tables
 from scipy.stats import false_discovery_control
 
 from palate.experiments.analyse import analyse
 from palate.experiments.effects import Effect, adjusted, person_effects
+from palate.experiments.log import log_of
 from palate.experiments.metrics import MetricConfig
 
 THREE = {"old": {"share": 0.5}, "a": {"share": 0.25}, "b": {"share": 0.25}}
@@ -54,6 +55,23 @@ def test_several_variants_are_held_against_the_control_that_is_named():
     assert clicks[0].control == clicks[1].control
     (whole, _) = (each for each in analysis.effects if each.metric == "coverage")
     assert (whole.n_treated, whole.n_control) == (analysis.people["a"], analysis.people["old"])
+
+
+def test_slices_are_those_of_the_users_table():
+    """The effect is in one country; people of none are in no slice."""
+    shown, done = planted_tables({"control": 0.2, "more": 0.2}, 900)
+    users = pl.DataFrame({"user_id": [f"u{n}" for n in range(600)], "country": ["a", "b"] * 300})
+    under = shown.select("user_id", "variant").unique().filter(pl.col("variant") == "trial:more")
+    lucky = done.join(users.filter(pl.col("country") == "a"), on="user_id", how="semi").join(
+        under, on="user_id", how="semi"
+    )
+    more = pl.concat([done, lucky.with_columns(pl.col("item_id") + "again")])
+    analysis = analyse(log_of(shown, more, users=users), experiment(slices=["country"]), END)
+    found = dict(analysis.slices)
+    assert set(found) == {"country: a", "country: b"}
+    assert found["country: a"].found(0.95) == "better" and found["country: b"].found(0.95) == "unclear"
+    assert found["country: a"].adjusted == pytest.approx(min(1.0, 2 * found["country: a"].p_value))
+    assert 560 < sum(each.n_treated + each.n_control for each in found.values()) <= 600
 
 
 def test_winsorising_tells_an_effect_that_one_person_hides():

@@ -1,1 +1,1 @@
-"""Whether it helped: offline comparisons."""
+"""Whether it helped: offline comparisons, experiments on people, worlds to test in."""

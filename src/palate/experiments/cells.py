@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import polars as pl
 
@@ -12,7 +11,9 @@ from palate.experiments.metrics import DAY, Metric
 
 SUMS = ("n", "x", "y", "xx", "xy", "yy")
 """As `evaluation.ratio.Sums` has them."""
-_SCHEMA: dict[str, Any] = {"table": pl.String, "key": pl.Int64, "variant": pl.UInt8, **dict.fromkeys(SUMS, pl.Float64)}
+_SCHEMA = pl.Schema(
+    {"table": pl.String(), "key": pl.Int64(), "variant": pl.UInt8(), **dict.fromkeys(SUMS, pl.Float64())}
+)
 _DAY, _DATE = pl.col("since") // DAY, pl.col("at") // DAY
 _KEYS = {"day": pl.col("day"), "date": pl.col("date"), "weekday": (pl.col("date") + 3) % 7}
 """1970 began on a Thursday; weekday 0 is Monday."""

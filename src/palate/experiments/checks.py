@@ -15,6 +15,7 @@ from palate.evaluation.sample_ratio import MISMATCH, sample_ratio
 from palate.experiments.declare import Experiment
 from palate.experiments.effects import Effect, person_effects
 from palate.experiments.gather import Gathered
+from palate.experiments.metrics import DAY
 from palate.experiments.register import NOTHING, Changes
 
 State = Literal["good", "warning", "stop"]
@@ -51,7 +52,11 @@ def checks_of(gathered: Gathered, experiment: Experiment, now: datetime, changed
 
 
 def _people(gathered: Gathered, experiment: Experiment) -> dict[str, int]:
-    counts = dict(gathered.people["variant"].value_counts().iter_rows())
+    return _counts(gathered.people, experiment)
+
+
+def _counts(people: pl.DataFrame, experiment: Experiment) -> dict[str, int]:
+    counts = dict(people["variant"].value_counts().iter_rows())
     return {name: int(counts.get(number, 0)) for number, name in enumerate(experiment.variants)}
 
 
@@ -63,11 +68,27 @@ def _sample_ratio(gathered: Gathered, experiment: Experiment) -> Check:
         words = (
             f"The variants did not get the people that were theirs ({said}; p = {ratio.p_value:.2g} < {MISMATCH}). "
             "Something lost or moved people of one variant: find out what before anything is read."
+            f"{_where_amiss(gathered, experiment)}"
         )
         return Check("sample ratio", "stop", words, figures)
     return Check(
         "sample ratio", "good", f"Each variant got its share of people ({said}; p = {ratio.p_value:.2g}).", figures
     )
+
+
+def _where_amiss(gathered: Gathered, experiment: Experiment) -> str:
+    """Where the people's counts are furthest from their shares: among newcomers, in a slice, from one day on."""
+    people = gathered.people.with_columns(
+        (pl.col("exposed") // DAY).cast(pl.Date).cast(pl.String).alias("first seen on")
+    )
+    found = []
+    for column in ("newcomer", "first seen on", *experiment.slices):
+        parts = people.drop_nulls(column).partition_by(column, as_dict=True) if column in people.columns else {}
+        for (value,), part in parts.items() if len(parts) > 1 else ():
+            ratio = sample_ratio(_counts(part, experiment), experiment.shares)
+            found.append((ratio.p_value, f"{column}: {value}"))
+    worst = min(found, default=(1.0, ""))
+    return f" It is furthest off among {worst[1]} (p = {worst[0]:.2g})." if worst[0] < MISMATCH else ""
 
 
 def _empty(gathered: Gathered, experiment: Experiment) -> Check:

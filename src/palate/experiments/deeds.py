@@ -147,7 +147,8 @@ def _done(
     """Events of exposed people that count, with the time since exposure."""
     counts = findings.counts
     own = done.drop_nulls("event").join(people.select("unit", "exposed"), on="unit")
-    once = own.unique("id", keep="first")
+    # a log and what was landed since may both have an event, with its id and without
+    once = own.unique("id", keep="first").unique(["unit", "item", "at", "event"], keep="first")
     counts["events logged twice"] += own.height - once.height
     timely = once.filter(pl.col("at") < microseconds(experiment.end))
     counts["events after the experiment's end"] += once.height - timely.height

@@ -71,7 +71,7 @@ def _scanned(
     paths: Path | Sequence[Path], schema: Mapping[str, Any], what: str
 ) -> tuple[pl.LazyFrame, tuple[str, ...]]:
     listed = [paths] if isinstance(paths, Path) else list(paths)
-    files = [file for path in listed for file in (sorted(path.glob("**/*.parquet")) if path.is_dir() else [path])]
+    files = [file for path in listed for file in (sorted(path.glob("**/[!.]*.parquet")) if path.is_dir() else [path])]
     files = [file for file in files if file.is_file()]
     if not files:
         hint = "A server with a state lands them in .palate/landing a minute after they happen."
