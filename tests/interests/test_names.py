@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.errors import InputError
-from palate.interests.names import name_nodes
+from palate.interests.names import keep_titles, name_nodes
 from palate.interests.tree import InterestTree, Node
 
 
@@ -41,6 +41,22 @@ def test_titles_are_short_unique_and_stable() -> None:
         titles = [node.title for node in first.at_level(level)]
         assert len(set(titles)) == len(titles)
         assert all(len(title.split(", ")) <= 3 for title in titles)
+
+
+def test_a_title_stays_as_long_as_its_words_hold() -> None:
+    before = name_nodes(two_by_two(10), documents(10))
+    more = [[*words, *(["ship", "ship"] if words[3] == "noir" else [])] for words in documents(10)]
+    renamed = name_nodes(two_by_two(10), more)
+    kept = keep_titles(renamed, before)
+    assert renamed.nodes[3].title != before.nodes[3].title == kept.nodes[3].title
+    assert "ship" in kept.nodes[3].keywords  # they are as they are now
+    other = [["film", *(["opera", "aria"] if words[3] == "heist" else words[2:])] for words in documents(10)]
+    found = keep_titles(name_nodes(two_by_two(10), other), before)
+    assert found.nodes[4].title not in {node.title for node in before.nodes} and "opera" in found.nodes[4].title
+    for tree in (kept, found):
+        for level in (1, 2):
+            titles = [node.title for node in tree.at_level(level)]
+            assert len({*titles}) == len(titles)
 
 
 @settings(deadline=None, max_examples=50)

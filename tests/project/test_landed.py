@@ -63,7 +63,7 @@ ROW = st.tuples(st.sampled_from("uvw"), st.sampled_from(["i0", "i1", "i9"]), st.
 KNOWN = ROW.filter(lambda row: row[1] != "i9")
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     log=st.lists(ROW.filter(lambda row: row[1] != "i9"), max_size=8),
     parts=st.lists(st.lists(ROW, max_size=5), max_size=3),

@@ -7,7 +7,7 @@ from tiny_snapshot import tiny_snapshot
 
 from palate.errors import InputError, StorageError
 from palate.serving.load import load_snapshot
-from palate.serving.versions import current, list_snapshots, rollback, use
+from palate.serving.versions import current, current_name, list_snapshots, prune, rollback, use
 
 
 @pytest.fixture
@@ -30,6 +30,18 @@ def test_what_was_rolled_back_may_be_used_again(tmp_path: Path, three: list[str]
     use(tmp_path, three[2])
     use(tmp_path, three[2])
     assert rollback(tmp_path) == three[1]
+
+
+def test_old_ones_go_but_the_current_and_that_before_it(tmp_path: Path, three: list[str]) -> None:
+    newest = tiny_snapshot(tmp_path, 40, 2, 3).name
+    use(tmp_path, three[0])  # the oldest is current, and the newest was before it
+    assert prune(tmp_path, 4) == []
+    opened = load_snapshot(tmp_path / three[1])
+    (tmp_path / ".gone-before").mkdir()  # of one that was killed
+    assert prune(tmp_path, 1) == three[1:]
+    assert list_snapshots(tmp_path) == [three[0], newest] and not [*tmp_path.glob(".gone-*")]
+    assert opened.vectors.sum() == opened.vectors.copy().sum()  # who has it open goes on
+    assert (current_name(tmp_path), rollback(tmp_path)) == (three[0], newest)
 
 
 def test_a_damaged_snapshot_is_refused_and_the_old_one_stays(tmp_path: Path, three: list[str]) -> None:
