@@ -161,12 +161,15 @@ class Server:
         self.processes = [subprocess.Popen(command, env=environment, pass_fds=handles) for _ in range(workers)]
 
     def wait_until_ready(self) -> float:
-        """Seconds until the first answer; then until compiled code is there."""
+        """Seconds until the first answer; then it waits until nothing is compiled any more."""
         start = time.perf_counter()
         with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120) as client:
             client.get("/v1/recommend/user0").raise_for_status()
         ready = time.perf_counter() - start
-        time.sleep(4 * len(self.processes))
+        used = -1.0
+        while self.cpu_seconds() - used > 0.1:
+            used = self.cpu_seconds()
+            time.sleep(2)
         return ready
 
     def cpu_seconds(self) -> float:

@@ -128,6 +128,7 @@ def test_small_parts_are_put_together_and_nothing_changes(state: State, tmp_path
     assert Landing(tmp_path).events.equals(before)
     parts[0].write_bytes(first)  # killed before it was removed, or written again by a flush that was killed
     assert Landing(tmp_path).events.sort("event_id").equals(before.sort("event_id"))
+    assert compact(tmp_path, 7) == 1 and not parts[0].exists()
     state.add_events([sent("later", "u", "i0", 0)])
     land(state, tmp_path)
     assert Landing(tmp_path).events["event_id"].to_list()[-1] == "later"

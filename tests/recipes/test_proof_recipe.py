@@ -11,11 +11,11 @@ from palate.errors import InputError
 from palate.experiments.study import Study
 from palate.experiments.worlds.lineup import EXPLORERS, LLM, NAMES
 from palate.experiments.worlds.proof import ASSUMPTIONS, flips, mean_of
-from palate.experiments.worlds.proof_report import flips_said, sensitivity_rows
+from palate.experiments.worlds.proof_report import flips_by_chance, flips_said, sensitivity_rows
 from palate.recipes.registry import load
 
 SMALL = {
-    "people": 40,
+    "people": 20,
     "items": 100,
     "days": 7,
     "synthetic": 1,
@@ -83,6 +83,7 @@ def test_an_order_that_turns_round_is_said_with_its_assumption():
     assert "satiation" in flips_said(turned, 18)
     assert flips(made_up((1, 1, 1))) == []
     assert "No two policies" in flips_said([], 18)
+    assert flips_by_chance(5) == pytest.approx(6 * 6 * 4 * 10 * 0.025**2)
     rows = sensitivity_rows(made_up((1, 0, -1)), "content")
     assert [row["best by satisfied"] == LLM for row in rows if row["assumption"] == "satiation"][0::2] == [True, False]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from state_stores import RedisServer
-from test_live_api import WordEncoder
+from test_live_api import UNHURRIED, WordEncoder
 from tiny_snapshot import TOPICS, tiny_parts
 
 from palate.serving.api import create_app
@@ -54,7 +54,7 @@ def state(address: str) -> Iterator[State]:
 
 
 def client_of(folder: Path, state: State) -> TestClient:
-    return TestClient(create_app(folder, state=state, encoder=WordEncoder()))
+    return TestClient(create_app(folder, None, UNHURRIED, state, encoder=WordEncoder()))
 
 
 def shown(client: TestClient, **params: object) -> set[str]:

@@ -32,7 +32,10 @@ CALLS: dict[str, list[tuple[str, str, Any]]] = {
         ("GET", "/v1/interests", None),
     ],
     "events": [("POST", "/v1/events", {"events": [EVENT]})],
-    "items": [("PUT", "/v1/items", {"items": [{"item_id": "n", "vector": [1.0] * 16}]})],
+    "items": [
+        ("PUT", "/v1/items", {"items": [{"item_id": "n", "vector": [1.0] * 16}]}),
+        ("DELETE", "/v1/items/n", None),
+    ],
     "admin": [("GET", "/v1/state", None)],
 }
 SCOPES: tuple[Scope, ...] = ("read", "events", "items", "admin")

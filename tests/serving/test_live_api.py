@@ -21,11 +21,13 @@ from palate.serving import live, state_sqlite
 from palate.serving.api import create_app
 from palate.serving.live import Live
 from palate.serving.load import Snapshot
+from palate.serving.pipeline_config import BudgetConfig, PipelineConfig
 from palate.serving.snapshot import build_snapshot
 from palate.serving.state import State, open_state
 from palate.serving.versions import use
 
 SURROGATE = b'{"events": [{"event_id": "\\ud800", "user_id": "u", "item_id": "i"}]}'
+UNHURRIED = PipelineConfig(budget=BudgetConfig(candidates=None, rank=None))
 
 
 class WordEncoder:
@@ -56,7 +58,9 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 @pytest.fixture
 def client(folder: Path, state: State, tmp_path: Path) -> TestClient:
-    return TestClient(create_app(folder, state=state, landing=tmp_path / "landing", encoder=WordEncoder()))
+    # However long it takes: what a busy machine leaves out is tested elsewhere.
+    app = create_app(folder, None, UNHURRIED, state, tmp_path / "landing", WordEncoder())
+    return TestClient(app)
 
 
 def event(number: int | str, item_id: str = "i0", user_id: str = "u0", **more: object) -> dict[str, object]:

@@ -100,7 +100,9 @@ def test_uvicorn_logs_as_we_do() -> None:
     config = logging_config(each_request=False)
     assert config["loggers"]["palate.requests"]["level"] == "WARNING"
     assert config["loggers"]["uvicorn"]["handlers"] == ["stderr"]
-    logging.config.dictConfig({**config, "loggers": {}})
+    configured = logging.config.DictConfigurator(config)
+    formatter = configured.configure_formatter(configured.config["formatters"]["json"])
+    assert isinstance(formatter, JsonLines)
 
 
 def test_what_is_counted(snapshot_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,9 +130,11 @@ def test_what_is_counted(snapshot_folder: Path, tmp_path: Path, monkeypatch: pyt
     assert 'palate_degraded_total{what="state"} 1.0' in text
     assert "palate_snapshot_created_timestamp_seconds 1." in text
     assert "_created{" not in text
+    client.get("/v1/state")
     for _ in range(3):
         client.get("/v1/recommend/u0", params={"restrict": "attr:funny"})
     text = client.get("/metrics").text
+    assert 'palate_requests_total{route="/v1/state",status="200"} 1.0' in text
     assert 'palate_cache_total{cache="restrict",result="miss"} ' in text
     assert 'palate_cache_total{cache="restrict",result="hit"} ' in text
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
@@ -69,3 +70,11 @@ def test_a_header_shows_a_declared_variant_and_is_logged_as_that(snapshot_folder
     assert refused.json()["detail"][0]["field"] == "X-Palate-Variant"
     with pytest.raises(InputError, match="no such variant"):
         Variants(BASE).of("u", "absent")
+
+
+def test_the_documented_settings_are_the_defaults() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    settings = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])["serving"]
+    documented = PipelineConfig.model_validate(settings)
+    assert documented.model_copy(update={"variants": {}}) == PipelineConfig()
+    assert documented.variant("bold").sources == {"sequence": 0.5, "exploration": 0.5}

@@ -53,7 +53,7 @@ def application(served: Served) -> FastAPI:
 
     from palate.console.pages import add_console
     from palate.serving.api import create_app
-    from palate.serving.tracing import start_tracing
+    from palate.serving.tracing import start_tracing, stop_tracing
 
     start_tracing()
     state = None if served.state is None else open_state(served.state)
@@ -70,6 +70,7 @@ def application(served: Served) -> FastAPI:
     add_console(app, app.state.live, served.snapshots.parent / "experiments")
     if state is not None:
         app.state.running.at_end.append(state.close)
+    app.state.running.at_end.append(stop_tracing)
     if served.host in LOOPBACK:
         # A page elsewhere whose name is re-bound to this machine must not read people's histories.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])

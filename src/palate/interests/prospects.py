@@ -44,8 +44,8 @@ class Outcomes:
 
     def spread(self, axis: int) -> Outcomes:
         """The outcome of each node, for all pairs with it at one end."""
-        new, share, rare = (np.expand_dims(array, 1 - axis) for array in (self.new, self.share, self.rare))
-        return Outcomes(new, share, rare)
+        at = 1 - axis
+        return Outcomes(np.expand_dims(self.new, at), np.expand_dims(self.share, at), np.expand_dims(self.rare, at))
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Outcomes:
         return Outcomes(np.where(mask, self.new, -1), np.where(mask, self.share, np.inf), self.rare)

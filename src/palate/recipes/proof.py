@@ -35,6 +35,7 @@ from palate.experiments.worlds.proof_report import (
     claims,
     comparison_rows,
     flip_rows,
+    flips_by_chance,
     flips_said,
     plane_rows,
     sensitivity_rows,
@@ -65,6 +66,7 @@ def _report(settings: ProofSettings, main: Found, swept: Found, fitted: Fitted |
     values = sum(len(each.values) for each in ASSUMPTIONS)
     verdict = [*([flips_said(turned, values)] if swept else []), *claims(main)]
     fit = [] if fitted is None else fitted.facts.rows(_lived(fitted, settings).facts())
+    chance = f"Each way beyond its 95% interval; by chance alone about {flips_by_chance(1 + len(EXPLORERS)):.1f} would."
     tables = [
         ReportTable("The comparison", comparison_rows(main), _how(settings, seeds)),
         ReportTable("People who took something of N interests in the last week (UCI@N)", uci_rows(main)),
@@ -74,9 +76,7 @@ def _report(settings: ProofSettings, main: Found, swept: Found, fitted: Fitted |
             f"{settings.sweep_people} people, {settings.sweep_days} days, {seeds} seeds, {alone} behind all explorers "
             f"({', '.join(EXPLORERS)}); differences are relative, seed by seed.",
         ),
-        ReportTable(
-            "Where the order turns round", flip_rows(turned), "Each way beyond its 95% interval; not corrected."
-        ),
+        ReportTable("Where the order turns round", flip_rows(turned), chance),
         ReportTable("The fitted world beside the log", fit, "What people took before the first day."),
     ]
     return Report(

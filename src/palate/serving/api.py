@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Thread
 from typing import Annotated, Any
 
 import numpy as np
@@ -96,7 +95,7 @@ def create_app(
     app.add_exception_handler(StorageError, _storage_error)
     app.include_router(_routes(live, running, Slates(live, Variants(pipeline, choose), running.meter)))
     if state is not None:
-        app.include_router(live_routes(live), prefix="/v1", dependencies=_KEY)
+        app.include_router(live_routes(live), dependencies=_KEY)
     running.add_to(app)
     add_docs(app)
     return app
@@ -200,5 +199,3 @@ def _warm(snapshot: Snapshot) -> None:
     recommend(snapshot, "", 1)
     describe.similar(snapshot, 0, 1)
     describe.item(snapshot, snapshot.item_nums[snapshot.item_ids[0]])
-    # Seconds where it was never done on this machine; until it is, answers are the same and slower.
-    Thread(target=snapshot.index.main.compile, name="compile", daemon=True).start()

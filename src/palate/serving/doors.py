@@ -23,8 +23,9 @@ DEEPEST = 16  # brackets within brackets
 _ADDRESSES = 10_000  # whose rates are remembered
 _BODY_SECONDS = 30.0
 _READING = ("GET", "HEAD", "OPTIONS")
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 
 class Refusal(Exception):  # noqa: N818
@@ -184,18 +185,18 @@ def right_for(method: str, path: str) -> Right:
 
 def is_deep(body: bytes, most: int = DEEPEST) -> bool:
     """Whether JSON nests more brackets than `most`; no matter whether it is JSON."""
-    brackets = body.translate(None, _NO_BRACKETS)  # those in texts too, which are balanced as a rule
-    if not _stays(brackets, most):
-        return False
-    return _stays(_STRINGS.sub(b"", body).translate(None, _NO_BRACKETS), most)
+    # Those in texts too at first: they are balanced as a rule.
+    return _stays(body, most) and _stays(_STRINGS.sub(b"", body), most)
 
 
-def _stays(brackets: bytes, most: int) -> bool:
-    """Whether something is left once the innermost pairs were taken away so often: it is deeper, or unbalanced."""
+def _stays(body: bytes, most: int) -> bool:
+    """Whether brackets are left once the innermost pairs were taken away so often: it is deeper, or unbalanced."""
+    brackets = body.translate(_ONE_KIND, _OTHERS)
     for _ in range(most):
-        if not brackets:
-            return False
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        fewer = brackets.replace(b"[]", b"")
+        if len(fewer) == len(brackets):
+            break
+        brackets = fewer
     return bool(brackets)
 
 

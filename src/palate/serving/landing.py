@@ -20,6 +20,7 @@ from palate.errors import StorageError
 from palate.serving.state import LANDED, State, Table
 
 PART = 100_000  # rows of a part file, at most
+_PARTS = b"palate.parts"  # in a file's metadata
 _NAME = re.compile(r"[^_.]+_[^_.]+(_[0-9a-f]{12})?\.parquet")  # as `land` names a part
 ITEMS = "items.parquet"
 ELSEWHERE = ".sink"  # there where a server lands events into a sink, too: nobody without it may land them
@@ -71,31 +72,44 @@ def land(state: State, folder: Path, sink: Sink | None = None) -> int:
 
 
 def compact(folder: Path, at_least: int = 100) -> int:
-    """Put small part files together where there are so many; returns how many went.
+    """Put small part files together where there are so many; returns how many went. One process at a time.
 
-    Killed between the new file and the old ones, rows are in both: who reads events takes each `event_id` once. One
-    process at a time, and not while others read.
+    The new file names those that it stands for: killed before these were removed, the next call removes them.
 
     Raises:
         StorageError: for a full disk; all is as it was.
     """
     gone = 0
-    for table, schema in LANDED.items():
+    for table in LANDED:
         parts = [part for part in sorted((folder / table).glob("*.parquet")) if _NAME.fullmatch(part.name)]
         try:
-            small = [part for part in parts if pq.read_metadata(part).num_rows < PART]
-            if len(small) < at_least:
-                continue
-            content = _parquet(pl.concat([pl.read_parquet(part).select(list(schema)) for part in small]))
-        except (OSError, pa.ArrowException, pl.exceptions.PolarsError):
+            known = {part: pq.read_metadata(part) for part in parts}
+            stale = {folder / table / name for each in known.values() for name in _stands_for(each)}
+            small = [part for part, each in known.items() if each.num_rows < PART and part not in stale]
+            if len(small) >= at_least:
+                _put_together(small)
+                stale |= {*small}
+        except (OSError, pa.ArrowException):
             continue  # who reads them names the broken one
-        first, last = small[0].name.split("_")[0], small[-1].stem.split("_")[1]
-        name = f"{first}_{last}_{hashlib.sha256(content).hexdigest()[:12]}.parquet"
-        replace_file(folder / table / name, content, "The part file")
-        for part in small:
-            part.unlink()
-        gone += len(small)
+        for part in stale & {*parts}:
+            part.unlink(missing_ok=True)
+            gone += 1
     return gone
+
+
+def _put_together(small: list[Path]) -> None:
+    rows = pa.concat_tables([pq.read_table(part) for part in small], promote_options="default")
+    names = json.dumps([part.name for part in small])
+    content = io.BytesIO()
+    pq.write_table(rows.replace_schema_metadata({_PARTS: names}), content)
+    first, last = small[0].name.split("_")[0], small[-1].stem.split("_")[1]
+    digest = hashlib.sha256(names.encode()).hexdigest()[:12]
+    replace_file(small[0].with_name(f"{first}_{last}_{digest}.parquet"), content.getvalue(), "The part file")
+
+
+def _stands_for(part: pq.FileMetaData) -> list[str]:
+    names: list[str] = json.loads((part.metadata or {}).get(_PARTS, b"[]"))
+    return names
 
 
 def land_items(state: State, folder: Path) -> int:

@@ -69,27 +69,29 @@ class Live:
         self.dropped = 0  # impressions that could not be written
         self.unplaced: list[str] = []  # items put under another snapshot that this one has no place for
         self._kept: dict[str, KeptItem] = {}  # all that was put or deleted
-        self._items: dict[str, KeptItem] = {}  # of these, what is served beside the snapshot
+        self._items: dict[str, KeptItem] = {}  # of these, those served beside the snapshot
         self._version, self._looked, self._away_until, self._away = 0, 0.0, 0.0, False
         self._landed_version = -1
         self._last: OrderedDict[str, list[Event]] = OrderedDict()
         self._impressions: deque[Impression] = deque()
         self._vectors: deque[tuple[str, str, FloatArray]] = deque()
         self._growing, self._remembering, self._stop = threading.Lock(), threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._work, name="behind", daemon=True)
+        work = (self._write, self._land)  # apart: a sink that is away must not keep items waiting
+        self._threads = [threading.Thread(target=each, name=each.__name__, daemon=True) for each in work]
         with suppress(StorageError):  # a state that is away now is looked for again
             self.look()
 
     def start(self) -> None:
         """Write behind the answers, land parts and look for others' items from now on."""
         if self.state is not None:
-            self._thread.start()
+            for thread in self._threads:
+                thread.start()
 
     def close(self) -> None:
         """Write and land what waits. The state stays open: it is whoever opened it that closes it."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in filter(threading.Thread.is_alive, self._threads):
+            thread.join()
         with suppress(StorageError):
             self.write_behind()
             self.land()
@@ -158,7 +160,8 @@ class Live:
         assert self.state is not None
         built, latest = self.built, {each.item_id: each for each in arrivals}
         own = [each.item_id for each in arrivals if each.item_id in built.item_nums]
-        changed = [each for each in latest.values() if not self._is_as_it_was(each)]
+        said = {name: self._kept[name].item for name in latest if name in self._kept}
+        changed = [each for name, each in latest.items() if said.get(name) != each.model_dump()]
         new = [each for each in changed if each.item_id not in built.item_nums]
         if changed:
             told = [told_item(each) for each in changed if each.item_id in built.item_nums]
@@ -218,8 +221,8 @@ class Live:
 
     def _grown(self, built: Snapshot) -> Snapshot:
         gone = [built.item_nums[name] for name, kept in self._kept.items() if kept.gone and name in built.item_nums]
-        beside = new_items(built, list(self._items.values()), gone)
-        return built.with_new(*beside) if self._items or gone else built
+        beside = list(self._items.values())
+        return built.with_new(*new_items(built, beside, gone)) if beside or gone else built
 
     def _moved(self, built: Snapshot, elsewhere: Sequence[Arrival]) -> list[KeptItem]:
         """By their texts: a vector that came with an item was one of the other snapshot's space."""
@@ -262,10 +265,6 @@ class Live:
         self.state.prune(int((time.time() - KEEP_DAYS * DAY) * 1e6))
         return written
 
-    def _is_as_it_was(self, arrival: Arrival) -> bool:
-        kept = self._kept.get(arrival.item_id)
-        return kept is not None and not kept.gone and kept.item == arrival.model_dump()
-
     def _say_away(self, away: bool) -> None:
         self._away = away
         if self.meter is not None:
@@ -286,15 +285,15 @@ class Live:
         )
         return Past(chosen, rejected, known=bool(events), degraded=degraded)
 
-    def _work(self) -> None:
-        landed = time.monotonic()
+    def _write(self) -> None:
         while not self._stop.wait(_BEHIND):
-            now = time.monotonic()
             with suppress(StorageError):  # away or full: what waits goes on waiting
                 self.write_behind()
-                if now - self._looked >= _LOOK:
-                    self._looked = now
+                if time.monotonic() - self._looked >= _LOOK:
+                    self._looked = time.monotonic()
                     self.look()
-                if now - landed >= _LAND:
-                    landed = now
-                    self.land()
+
+    def _land(self) -> None:
+        while not self._stop.wait(_LAND):
+            with suppress(StorageError):
+                self.land()

@@ -49,8 +49,8 @@ class ItemsBody(BaseModel):
 
 
 def live_routes(live: Live) -> APIRouter:
-    """For `/v1` of a server with a state. A state that is away, locked or full is a 503: nothing was kept."""
-    routes = APIRouter()
+    """Of a server with a state. A state that is away, locked or full is a 503: nothing was kept."""
+    routes = APIRouter(prefix="/v1")
     state = live.state
     assert state is not None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +53,11 @@ class Newest:
     times: npt.NDArray[np.int64]  # [m], microseconds since the epoch
     vectors: FloatArray  # [m, d]
     places: IntArray  # [n_items], of an item among them, or -1
+
+    def created(self, item: int) -> datetime | None:
+        """When, if the item is one of these."""
+        place = int(self.places[item]) if item < len(self.places) else -1
+        return None if place < 0 else datetime.fromtimestamp(int(self.times[place]) / 1e6, UTC)
 
 
 @dataclass(frozen=True)

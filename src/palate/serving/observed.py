@@ -45,6 +45,7 @@ def logging_config(each_request: bool = True) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": JsonLines}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},  # of libraries
         "loggers": {
             "palate.serving": loud,
             "palate.requests": {**loud, "level": "INFO" if each_request else "WARNING"},

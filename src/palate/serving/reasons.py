@@ -107,7 +107,7 @@ def for_similar(snapshot: Snapshot, other: int) -> Reason:
 
 def for_fresh(snapshot: Snapshot, item: int) -> Reason:
     """Since when it is there, where that is known."""
-    created = snapshot.items["created_at"][item] if "created_at" in snapshot.items.columns else None
+    created = snapshot.newest.created(item)
     return Reason("new" if created is None else f"new since {created:%Y-%m-%d}")
 
 

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -45,7 +46,8 @@ class Running:
         self._read_at = 0
         self.keys = self._all_keys()
         self.sampler = Sampler(self.meter, settings.sample)
-        self.watcher = Watcher(live, folder, opened, self.meter, settings.watch or 1.0, self.look_at_keys)
+        found = opened if settings.watch is None else partial(_compiled, opened)
+        self.watcher = Watcher(live, folder, found, self.meter, settings.watch or 1.0, self.look_at_keys)
         self.at_end: list[Callable[[], None]] = []
         live.meter = self.meter
 
@@ -72,6 +74,9 @@ class Running:
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """What waits is written and landed at the end, after the last answer."""
+        app.openapi()  # makes the routes, which takes a moment, and must not happen while something is compiled
+        # Seconds where it was never done on this machine; until it is, answers are the same and slower.
+        threading.Thread(target=self.live.built.index.main.compile, name="compile", daemon=True).start()
         self.live.start()
         self.sampler.start()
         if self.settings.watch is not None:
@@ -155,3 +160,10 @@ class Running:
                 signal.signal(number, handler)
 
         return restore
+
+
+def _compiled(opened: Callable[[Path], Snapshot], path: Path) -> Snapshot:
+    """Another snapshot is not served before it is as fast as the one in use."""
+    snapshot = opened(path)
+    snapshot.index.main.compile()
+    return snapshot

@@ -15,6 +15,7 @@ from palate.errors import InputError
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _tracer: Any = None  # of this process
+_provider: Any = None
 
 
 def start_tracing(exporter: Any = None) -> bool:
@@ -26,7 +27,7 @@ def start_tracing(exporter: Any = None) -> bool:
     Raises:
         InputError: if it is asked for and the SDK is not installed.
     """
-    global _tracer  # noqa: PLW0603
+    global _provider, _tracer
     if exporter is None and not os.environ.get(ENDPOINT):
         return False
     if importlib.util.find_spec("opentelemetry") is None or importlib.util.find_spec("opentelemetry.sdk") is None:
@@ -45,14 +46,16 @@ def start_tracing(exporter: Any = None) -> bool:
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     else:
         provider.add_span_processor(SimpleSpanProcessor(exporter))
-    _tracer = provider.get_tracer("palate", __version__)
+    _provider, _tracer = provider, provider.get_tracer("palate", __version__)
     return True
 
 
 def stop_tracing() -> None:
-    """No more spans."""
-    global _tracer  # noqa: PLW0603
-    _tracer = None
+    """No more spans; those that wait are sent."""
+    global _provider, _tracer  # noqa: PLW0603
+    if _provider is not None:
+        _provider.shutdown()
+    _provider = _tracer = None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -38,7 +39,8 @@ def test_what_was_run_is_kept_even_after_a_kill(alone, tmp_path):
     assert [figures for _, figures in sweep(TRIALS, counted, kept)] == alone
     other = [Trial("w", CONFIG.model_copy(update={"satiation": 0.5}), 0, 7, "random")]
     list(sweep(other, counted, kept))
-    assert asked == [2, 1, 1]
+    list(sweep([replace(TRIALS[0], world="by another name"), *TRIALS], counted))
+    assert asked == [2, 1, 1, 3]
     whole = [line for line in kept.read_text().splitlines() if line != '{"key": "half']
     assert len({json.loads(line)["key"] for line in whole}) == 4
 

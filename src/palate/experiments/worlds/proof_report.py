@@ -7,7 +7,7 @@ from typing import Any
 
 from palate.evaluation.bootstrap import Interval
 from palate.experiments.worlds.lineup import BANDIT, BOOSTED, COUNTS, LLM, SEQUENCE, TOWERS, UCI
-from palate.experiments.worlds.proof import ASSUMPTIONS, Flip, Found, difference, mean_of, ordering
+from palate.experiments.worlds.proof import ASSUMPTIONS, HEAD, Flip, Found, difference, mean_of, ordering
 
 Row = dict[str, Any]
 MAIN = ("novelty", "quality", "novel_quality", "returned", "discovered")
@@ -130,6 +130,12 @@ def claims(found: Found) -> list[str]:
             f"apart at the others; nobody got there at {_listed(nobody)}."
         )
     return said
+
+
+def flips_by_chance(policies: int) -> float:
+    """How many pairs would change places if no policy differed from another: 2.5% one way, and 2.5% the other way."""
+    values = sum(len(each.values) * (len(each.values) - 1) for each in ASSUMPTIONS)
+    return values * len(HEAD) * policies * (policies - 1) / 2 * 0.025**2
 
 
 def flips_said(listed: Sequence[Flip], values: int) -> str:

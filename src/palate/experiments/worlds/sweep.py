@@ -30,15 +30,16 @@ def sweep(
     Args:
         kept: A file of lines, to which every run is added as it ends: a sweep that was cut off goes on from there.
     """
-    known = _read(kept)
-    keys = [_key(trial) for trial in trials]
-    runs = iter(over(try_out, [trial for key, trial in zip(keys, trials, strict=True) if key not in known]))
+    known, keys = _read(kept), [_key(trial) for trial in trials]
+    asked = {key: trial for key, trial in zip(keys, trials, strict=True) if key not in known}  # alike ones once
+    runs = iter(over(try_out, list(asked.values())))
     for done, (key, trial) in enumerate(zip(keys, trials, strict=True), start=1):
-        figures = known[key] if key in known else next(runs)
-        if key not in known and kept is not None:
-            _add(kept, key, figures)
+        if key not in known:
+            known[key] = next(runs)
+            if kept is not None:
+                _add(kept, key, known[key])
         progress(done, len(trials))
-        yield trial, figures
+        yield trial, known[key]
 
 
 @contextmanager
@@ -63,8 +64,8 @@ def spread_over(processes: int = 1, ray: bool = False) -> Iterator[Map]:
 
 
 def _key(trial: Trial) -> str:
-    """All that a run hangs on."""
-    plain = {name: value for name, value in vars(trial).items() if name not in ("config", "fitted", "table")}
+    """All that a run hangs on; what its world is called is not of it."""
+    plain = {name: value for name, value in vars(trial).items() if name not in ("world", "config", "fitted", "table")}
     digests = [None if part is None else part.digest for part in (trial.fitted, trial.table)]
     whole = [MODEL, plain, trial.config.model_dump(mode="json"), digests]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
