@@ -59,7 +59,7 @@ def test_several_variants_are_held_against_the_control_that_is_named():
 
 def test_slices_are_those_of_the_users_table():
     """The effect is in one country; people of none are in no slice."""
-    shown, done = planted_tables({"control": 0.2, "more": 0.2}, 900)
+    shown, done = planted_tables({"control": 0.2, "more": 0.2}, 900, seed=1)
     users = pl.DataFrame({"user_id": [f"u{n}" for n in range(600)], "country": ["a", "b"] * 300})
     under = shown.select("user_id", "variant").unique().filter(pl.col("variant") == "trial:more")
     lucky = done.join(users.filter(pl.col("country") == "a"), on="user_id", how="semi").join(
