@@ -214,7 +214,7 @@ def test_a_key_guards_v1_only(snapshot_folder: Path) -> None:
 
 def test_serving_does_not_load_torch(snapshot_folder: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from palate.serving.api import create_app;"
+        "import sys; from pathlib import Path; from palate.serving.api import create_app; import palate.serving.rank;"
         f"create_app(Path({str(snapshot_folder)!r}));"
         "print([name for name in ('torch', 'xllamacpp', 'palate.llm.engines') if name in sys.modules])"
     )
