@@ -61,8 +61,8 @@ class LLMPeople:
 
     def _request(self, shown: Shown, crowd: Crowd, history: IntArray, row: int, places: list[int]) -> Request:
         person = int(shown.people[row])
-        likes = [self.interests[int(number)] for number in np.flatnonzero(crowd.truth.people.known[person])]
-        lately = [self.titles[int(item)] for item in history[history >= 0][-_RECENT:][::-1]]
+        likes = [self.interests[number] for number in np.flatnonzero(crowd.truth.people.known[person]).tolist()]
+        lately = [self.titles[item] for item in history[history >= 0][-_RECENT:][::-1].tolist()]
         offers = [
             f"{number}. {_said(self.titles[int(shown.items[row, at])])}" for number, at in enumerate(places, start=1)
         ]

@@ -143,7 +143,7 @@ def flips_said(listed: Sequence[Flip], values: int) -> str:
     if not listed:
         return f"No two policies that were told apart changed places over {values} variations of the assumptions."
     which = ", ".join(dict.fromkeys(f"{flip.assumption} ({flip.figure})" for flip in listed))
-    return f"The order hangs on the assumptions: {len(listed)} pairs change places, each way beyond chance: {which}."
+    return f"The order hangs on the assumptions: {len(listed)} changed places, each way beyond the interval: {which}."
 
 
 def _against(found: Found, world: str, rival: str, figure: str) -> str:
