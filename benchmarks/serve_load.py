@@ -147,6 +147,7 @@ class Server:
         environment = {
             **os.environ,
             "OPENBLAS_NUM_THREADS": "1",
+            "POLARS_MAX_THREADS": "1",
             "OMP_NUM_THREADS": "1",
             "PALATE_BENCH": json.dumps(options),
         }

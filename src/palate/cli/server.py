@@ -145,8 +145,8 @@ def _run_workers(config: uvicorn.Config) -> None:
                 each.close()
             super().terminate_all()
 
-    # BLAS reads it when a worker begins.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for threads in ("OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):  # read when a worker begins
+        os.environ.setdefault(threads, "1")
     workers = Workers(config, sockets=[config.bind_socket()])
     workers.run()
     if any(process.exitcode == _FAILED for process in workers.processes):

@@ -114,7 +114,10 @@ class Snapshot:
             titles=Chained(base.titles, _titles(items)),
             item_nums=ItemNums(base.item_nums, nums, frozenset(new.replaces.tolist())),
             categories=Chained(base.categories, _categories(items)),
-            **{name: getattr(base, name) for name in ("likeness", "by_turn", "newest", "user_nums", "_by_entity")},
+            **{
+                name: getattr(base, name)
+                for name in ("likeness", "by_turn", "newest", "user_nums", "_by_entity", "_stretches")
+            },
         )
         return grown
 
@@ -249,8 +252,15 @@ class Snapshot:
 
     def known(self, entity: str) -> list[dict[str, Any]]:
         """All knowledge rows about an item, user or node, in the order they were kept."""
-        first, last = (self._by_entity["entity"].search_sorted(entity, side) for side in ("left", "right"))
-        return self._by_entity.slice(first, last - first).to_dicts()
+        stretch = self._stretches.get(entity)
+        return [] if stretch is None else self._by_entity.slice(*stretch).to_dicts()
+
+    @cached_property
+    def _stretches(self) -> dict[str, tuple[int, int]]:
+        """By entity the first of its rows in `_by_entity`, and how many they are."""
+        runs = self._by_entity["entity"].rle().struct.unnest()
+        first = (runs["len"].cum_sum() - runs["len"]).to_list()
+        return dict(zip(runs["value"].to_list(), zip(first, runs["len"].to_list(), strict=True), strict=True))
 
     @cached_property
     def _by_entity(self) -> pl.DataFrame:
