@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats.mstats import winsorize
 
 from palate.errors import InputError
+from palate.evaluation.welch import moments, welch
 from palate.evaluation.winsorise import winsorised
 
 
@@ -23,6 +24,20 @@ def test_one_limit_holds_for_all_groups(groups, upper):
     if any(map(len, arrays)):
         assert limit == np.quantile(np.concatenate(arrays), upper)
         assert all((a == np.minimum(b, limit)).all() for a, b in zip(found, arrays, strict=True))
+
+
+def test_the_interval_of_winsorised_means_covers_at_its_level():
+    """What it covers is the difference of means beyond the limit, which is a draw itself: here that of a large sample."""
+    rng = np.random.default_rng(0)
+    many = rng.lognormal(0.1, 1.5, 1_000_000), rng.lognormal(0, 1.5, 1_000_000)
+    (more, less), _ = winsorised(many, 0.95)
+    truth = more.mean() - less.mean()
+    covered = []
+    for _ in range(1500):
+        (a, b), _limit = winsorised((rng.lognormal(0.1, 1.5, 600), rng.lognormal(0, 1.5, 600)), 0.95)
+        found = welch(moments(a), moments(b)).absolute
+        covered.append(found.low <= truth <= found.high)
+    assert 0.93 <= np.mean(covered) <= 0.97
 
 
 def test_a_quantile_is_asked_for():
