@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from palate.errors import InputError
+from palate.evaluation import controls
 from palate.evaluation.controls import judge_arms, weighted_auc, weighted_mean
 
 
@@ -14,6 +15,22 @@ def test_auc_of_repeated_rows_is_that_of_scikit_learn() -> None:
     found = weighted_auc(labels)(scores, weights)
     expected = [roc_auc_score(labels, scores, sample_weight=row) for row in weights]
     assert found == pytest.approx(expected)
+
+
+def test_users_paired_once_say_what_rows_say_for_each_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    labels, users = rng.integers(0, 2, 400), rng.integers(0, 30, 400)
+    arms = {name: rng.integers(0, 40, (3, 400)) / 40 for name in ("a", "b")}  # many ties
+    within = rng.random(400) < 0.8
+    ask = {"pairs": [("a", "b")], "statistic": weighted_auc(labels), "within": within, "n_resamples": 50}
+    once = judge_arms(arms, users, **ask)
+    monkeypatch.setattr(controls, "_PAIRED", 0)
+    each = judge_arms(arms, users, **ask)
+    for fast, slow in (
+        (once.figures["a"], each.figures["a"]),
+        (once.contrasts[0].difference, each.contrasts[0].difference),
+    ):
+        assert (fast.mean, fast.low, fast.high) == pytest.approx((slow.mean, slow.low, slow.high), abs=1e-12)
 
 
 def test_auc_of_one_class_is_unknown() -> None:

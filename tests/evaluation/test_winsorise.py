@@ -27,7 +27,7 @@ def test_one_limit_holds_for_all_groups(groups, upper):
 
 
 def test_the_interval_of_winsorised_means_covers_at_its_level():
-    """What it covers is the difference of means beyond the limit, which is a draw itself: here that of a large sample."""
+    """The limit is a draw itself; what is covered is the difference at that of a large sample."""
     rng = np.random.default_rng(0)
     many = rng.lognormal(0.1, 1.5, 1_000_000), rng.lognormal(0, 1.5, 1_000_000)
     (more, less), _ = winsorised(many, 0.95)

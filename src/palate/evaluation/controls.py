@@ -20,6 +20,7 @@ Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Statistic = Callable[[Array, Array], Array]  # values [n], weights [draws, n] -> [draws]
 _CHUNK = 4_000_000  # weights held at a time
+_PAIRED = 20_000_000  # rows times users up to which users are paired once for an AUC
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,16 @@ def weighted_mean(values: Array, weights: Array) -> Array:
         return np.asarray(weights[:, known] @ values[known] / total)
 
 
-def weighted_auc(labels: npt.ArrayLike) -> Statistic:
-    """The statistic "area under the ROC curve" of scores for `labels` [n] (0 or 1): ties count half."""
-    truth = np.asarray(labels, dtype=np.float64)
+class _Auc:
+    """See `weighted_auc`."""
 
-    def auc(scores: Array, weights: Array) -> Array:
+    def __init__(self, labels: npt.ArrayLike) -> None:
+        self.truth = np.asarray(labels, dtype=np.float64)
+
+    def __call__(self, scores: Array, weights: Array) -> Array:
         order = np.argsort(scores, kind="stable")
         begins = np.flatnonzero(np.diff(scores[order], prepend=np.nan) != 0)  # of each run of equal scores
-        true = weights[:, order] * truth[order]
+        true = weights[:, order] * self.truth[order]
         positives = np.add.reduceat(true, begins, axis=1)
         negatives = np.add.reduceat(weights[:, order] - true, begins, axis=1)
         below = np.cumsum(negatives, axis=1) - negatives / 2
@@ -72,7 +75,31 @@ def weighted_auc(labels: npt.ArrayLike) -> Statistic:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((positives * below).sum(axis=1) / pairs)
 
-    return auc
+    def by_user(self, scores: Array, codes: npt.NDArray[np.int64], n_users: int) -> Callable[[Array], Array]:
+        """The statistic of how often each user counts, [draws, n_users] to [draws].
+
+        The pairs that are in order are a form of two users, p' C n: counted once, not for each draw.
+        """
+        counted = codes >= 0
+        of, truth = codes[counted], self.truth[counted]
+        run = np.unique(scores[counted], return_inverse=True)[1]
+        positives, negatives = (np.zeros((int(run.max(initial=-1)) + 1, n_users)) for _ in range(2))
+        np.add.at(positives, (run, of), truth)
+        np.add.at(negatives, (run, of), 1 - truth)
+        ordered = positives.T @ (np.cumsum(negatives, axis=0) - negatives / 2)
+        all_positive, all_negative = positives.sum(axis=0), negatives.sum(axis=0)
+
+        def statistic(times: Array) -> Array:
+            pairs = (times @ all_positive) * (times @ all_negative)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.asarray(((times @ ordered) * times).sum(axis=1) / pairs)
+
+        return statistic
+
+
+def weighted_auc(labels: npt.ArrayLike) -> Statistic:
+    """The statistic "area under the ROC curve" of scores for `labels` [n] (0 or 1): ties count half."""
+    return _Auc(labels)
 
 
 def judge_arms(
@@ -136,15 +163,24 @@ def _drawn(values: Array, codes: npt.NDArray[np.int64], statistic: Statistic, n_
     n_users, seeds = int(codes.max(initial=-1)) + 1, len(values)
     if n_users < 2:
         return np.full(n_resamples, np.nan)
+    by_user = [_by_user(statistic, row, codes, n_users) for row in values]
     found, step = [], max(1, _CHUNK // max(1, values.shape[1]))
     for start in range(0, n_resamples, step):
         draws = min(step, n_resamples - start)
         times = of_users.multinomial(n_users, np.full(n_users, 1 / n_users), size=draws)
-        weights = np.where(codes < 0, 0, times[:, codes]).astype(np.float64)
         shares = of_seeds.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
-        each = np.stack([statistic(row, weights) for row in values], axis=1)
+        each = np.stack([of_times(times.astype(np.float64)) for of_times in by_user], axis=1)
         found.append((shares * each).sum(axis=1))
     return np.concatenate(found)
+
+
+def _by_user(
+    statistic: Statistic, values: Array, codes: npt.NDArray[np.int64], n_users: int
+) -> Callable[[Array], Array]:
+    """The statistic of how often each user is drawn, [draws, n_users]."""
+    if isinstance(statistic, _Auc) and len(codes) * n_users <= _PAIRED:
+        return statistic.by_user(values, codes, n_users)
+    return lambda times: statistic(values, np.where(codes < 0, 0, times[:, codes]))
 
 
 def _interval(plain: float, drawn: Array) -> Interval:
