@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Statistic = Callable[[Array, Array], Array]  # values [n], weights [draws, n] -> [draws]
 _CHUNK = 4_000_000  # weights held at a time
-_PAIRED = 20_000_000  # rows times users up to which users are paired once for an AUC
+_PAIRED = 500  # users up to which pairs of them are counted once for an AUC; more would be slower than row by row
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _by_user(
     statistic: Statistic, values: Array, codes: npt.NDArray[np.int64], n_users: int
 ) -> Callable[[Array], Array]:
     """The statistic of how often each user is drawn, [draws, n_users]."""
-    if isinstance(statistic, _Auc) and len(codes) * n_users <= _PAIRED:
+    if isinstance(statistic, _Auc) and n_users <= _PAIRED:
         return statistic.by_user(values, codes, n_users)
     return lambda times: statistic(values, np.where(codes < 0, 0, times[:, codes]))
 
