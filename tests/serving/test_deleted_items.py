@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from state_stores import RedisServer
 from test_live_api import UNHURRIED, WordEncoder
 from tiny_snapshot import TOPICS, tiny_parts
 
@@ -33,17 +32,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("snapshots")
     use(folder, build_snapshot(folder, told(tiny_parts())).name)
     return folder
-
-
-@pytest.fixture(scope="module", params=["sqlite", "redis"])
-def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    place = tmp_path_factory.mktemp("state")
-    if request.param == "sqlite":
-        yield f"sqlite:{place / 'state.sqlite'}"
-        return
-    server = RedisServer(place)
-    yield server.address
-    server.stop()
 
 
 @pytest.fixture

@@ -9,23 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from state_stores import RedisServer
 
 from palate.errors import InputError, StorageError
 from palate.serving.state import LONGEST_HISTORY, Event, Impression, KeptItem, State, open_state
 
 ITEM = {"item_id": "n1", "title": "New", "text": "", "categories": ["war"], "year": 2024}
-
-
-@pytest.fixture(scope="module", params=["sqlite", "redis"])
-def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("state")
-    if request.param == "sqlite":
-        yield f"sqlite:{folder / 'state.sqlite'}"
-        return
-    server = RedisServer(folder)
-    yield server.address
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from palate.data.splits import Holdout
 from palate.evaluation.bootstrap import Interval, bootstrap_mean
 from palate.evaluation.ranking import mask_seen, ndcg_at, ranks, recall_at
 from palate.experiments.controls import OFF, Arm, ControlSuite, run_controls
+from palate.knowledge.clusters import unit
 from palate.models.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class _Base:
         for part, base, means in self.batches:
             scores: FloatArray = base
             if weight and items.shape[1]:
-                scores = np.asarray(base + weight * (_unit(means @ items) @ items.T), dtype=np.float32)
+                scores = np.asarray(base + weight * (unit(means @ items) @ items.T), dtype=np.float32)
             places = ranks(scores, self.held.targets[part])
             found.append((ndcg_at(places, n), recall_at(places, n)))
         return np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
@@ -105,7 +106,7 @@ def worth(
     known: dict[bytes, Values] = {}
 
     def judge(arm: Arm, seed: int) -> Values:
-        items = np.zeros((0, 0), np.float32) if arm.item is None else _unit(_standard(arm.item))
+        items = np.zeros((0, 0), np.float32) if arm.item is None else unit(_standard(arm.item))
         key = items.tobytes()
         if key not in known:  # all but noise and permutations are the same for every seed
             weights = WEIGHTS if items.size else (0.0,)
@@ -135,8 +136,3 @@ def _standard(vectors: FloatArray) -> FloatArray:
         return vectors
     spread = vectors.std(axis=0)
     return np.asarray((vectors - vectors.mean(axis=0)) / np.where(spread > 0, spread, 1), dtype=np.float32)
-
-
-def _unit(vectors: FloatArray) -> FloatArray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from palate.data.dataset import FloatArray, IntArray
+from palate.data.dataset import IntArray
 from palate.data.query import Restrict
+from palate.knowledge.clusters import unit
 from palate.serving import reasons
 from palate.serving.candidates import Asked, Candidates
 
@@ -32,12 +33,7 @@ def _neighbours(asked: Asked, item: int) -> tuple[list[int], list[float]]:
         own = int(snapshot.tree.node_of_items(min(level, snapshot.tree.depth))[item])
         restrict = replace(restrict or Restrict(), nodes=(own,))
     found, cosines = snapshot.likeness.search(
-        _unit(snapshot.vector(item))[None], restrict, asked.pool("similar"), None, asked.seen[1], away=asked.away_places
+        unit(snapshot.vector(item)[None]), restrict, asked.pool("similar"), None, asked.seen[1], away=asked.away_places
     )
     known: IntArray = found[0][found[0] >= 0]
     return known.tolist(), cosines[0][: len(known)].tolist()
-
-
-def _unit(vector: FloatArray) -> FloatArray:
-    length = float(np.sqrt(vector @ vector))
-    return vector / np.float32(length) if length > 0 else vector
