@@ -49,8 +49,10 @@ class Slates:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """One slate after the other: threads of Python that compute beside each other mostly wait for each other (206
-        requests a second instead of 115). One that hangs delays the others by no more than `_PATIENCE`."""
+        """One slate after the other: threads that compute beside each other in one interpreter slow each other down.
+
+        One that hangs delays the others by no more than `_PATIENCE`.
+        """
         mine = self._turn.acquire(timeout=_PATIENCE)
         try:
             yield
