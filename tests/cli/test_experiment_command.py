@@ -5,6 +5,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 import yaml
 
@@ -88,3 +90,49 @@ def test_bad_declarations_and_missing_logs_end_with_2(palate, project):
     declare(project, primary="clicks")
     code, _, err = palate("experiment", "check", "--project", project)
     assert code == 2 and "click_rate" in err
+
+
+def log_slates(landing: Path, n: int = 400) -> pl.DataFrame:
+    """Slates of one place: a coin lays a good item (taken by every second) or a bad one (by nobody). Returns them."""
+    good = np.random.default_rng(0).random(n) < 0.5
+    shown = pl.DataFrame({"request_id": [f"r{k}" for k in range(n)], "item_id": np.where(good, "good", "bad")})
+    shown = shown.with_columns(
+        user_id=pl.col("request_id"),
+        timestamp=pl.lit(datetime(2026, 1, 1, tzinfo=UTC)),
+        position=pl.lit(0, pl.Int32),
+        variant=pl.lit("control"),
+        propensity=pl.lit(0.5, pl.Float32),
+    )
+    done = shown.filter(good).gather_every(2).with_columns(event_type=pl.lit("click"))
+    for name, table in (("impressions", shown), ("events", done.drop("position", "propensity", "variant"))):
+        (landing / name).mkdir(parents=True)
+        table.write_parquet(landing / name / "0_1.parquet")
+    return shown
+
+
+def test_replay_says_what_another_policy_would_have_earned(palate, tmp_path):
+    shown = log_slates(tmp_path / "landing")
+    chance = pl.when(pl.col("item_id") == "good").then(0.9).otherwise(0.1)
+    shown.select("request_id", "position", probability=chance).write_csv(tmp_path / "chances.csv")
+    asked = ("experiment", "replay", tmp_path / "chances.csv", "--landing", tmp_path / "landing")
+    code, out, err = palate(*asked, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["as logged"]["value"]["mean"] == pytest.approx(0.25, abs=0.05)
+    assert found["SNIPS"]["value"]["low"] < 0.45 < found["SNIPS"]["value"]["high"]
+    code, out, _ = palate(*asked)
+    assert code == 0 and "IPS" in out and "effective" in out
+
+
+def test_replay_refuses_a_policy_that_the_log_never_played(palate, tmp_path):
+    shown = log_slates(tmp_path / "landing")
+    path = tmp_path / "chances.csv"
+    asked = ("experiment", "replay", path, "--landing", tmp_path / "landing")
+    shown.select("request_id", "position", probability=pl.lit(0.01)).write_csv(path)
+    code, _, err = palate(*asked)
+    assert code == 2 and "never could" in err
+    path.write_text(path.read_text().replace("0.01", "much", 1))
+    code, _, err = palate(*asked)
+    assert code == 2 and "row 1" in err and "probability" in err and "much" in err
+    code, _, err = palate(*asked, "--clip", "0")
+    assert code == 2 and "--clip" in err

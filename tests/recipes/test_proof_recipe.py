@@ -12,6 +12,9 @@ from palate.experiments.study import Study
 from palate.experiments.worlds.lineup import EXPLORERS, LLM, NAMES
 from palate.experiments.worlds.proof import ASSUMPTIONS, flips, mean_of
 from palate.experiments.worlds.proof_report import flips_by_chance, flips_said, sensitivity_rows
+from palate.llm.asking import LedgeredLLM
+from palate.llm.ledger import Ledger
+from palate.llm.request import Answer, Bound
 from palate.recipes.registry import load
 
 SMALL = {
@@ -28,7 +31,9 @@ SMALL = {
 
 def data(n_users=60) -> Dataset:
     rng = np.random.default_rng(0)
-    items = pl.DataFrame({"item_id": [f"i{i}" for i in range(120)], "title": "t", "text": ""})
+    items = pl.DataFrame(
+        {"item_id": [f"i{i}" for i in range(120)], "title": [f"c{i % 12}" for i in range(120)], "text": ""}
+    )
     items = items.with_columns(categories=pl.Series([[f"c{i % 12}"] for i in range(120)]))
     rows = [
         (f"u{u}", f"i{(u + rng.integers(4)) % 12 + 12 * rng.integers(10)}", 3600 * n)
@@ -41,22 +46,50 @@ def data(n_users=60) -> Dataset:
     return Dataset.from_tables(items, events.with_columns(event_type=pl.lit("event"), value=pl.lit(None, pl.Float32)))
 
 
-def study(tmp_path, seeds=2, **settings) -> Study:
+class Fan:
+    """In place of a language model: enjoys an offer that is named like something the person likes."""
+
+    name, model = "fan", "fan-1"
+
+    def close(self):
+        pass
+
+    def bound(self, request):
+        return Bound(10, 0.0)
+
+    def ask(self, work):
+        while taken := work.take(64):
+            answers = []
+            for number, request in taken:
+                likes, _, offer, _ = request.messages[1].text.splitlines()
+                liked = offer.removeprefix("Offer: ") in likes.removeprefix("The person likes: ").rstrip(".").split(
+                    ", "
+                )
+                answers.append((number, Answer("enjoy" if liked else "skip", model=self.model, engine=self.name)))
+            yield answers
+
+
+def study(tmp_path, seeds=2, llm=None, **settings) -> Study:
     given = {name: str(value) for name, value in (SMALL | settings).items()}
-    return Study(data(), None, None, tmp_path, seeds=seeds, settings=given)
+    return Study(data(), llm, None, tmp_path, seeds=seeds, settings=given)
 
 
 @pytest.mark.slow
 def test_every_policy_is_compared(tmp_path):
     pytest.importorskip("torch", reason="needs the extra `train`")
-    report = load("proof")(study(tmp_path, synthetic=0))
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        report = load("proof")(study(tmp_path, llm=LedgeredLLM(Fan(), ledger), synthetic=0, played=10))
     tables = {table.title: table.rows for table in report.tables}
     rows = tables["The comparison"]
     assert [(row["world"], row["policy"]) for row in rows] == [("fitted to the data", policy) for policy in NAMES]
     assert all(0 <= row["quality"] <= 1 and row["novelty_low"] <= row["novelty"] <= row["novelty_high"] for row in rows)
     assert {row["N"] for row in tables["People who took something of N interests in the last week (UCI@N)"]} >= {5, 200}
     assert "The fitted world beside the log" in tables
+    played = {row["policy"]: row for row in tables["People played by the language model"]}
+    assert played["content"]["satisfied, language model"] > 1.5 * played["random"]["satisfied, language model"] > 0
+    assert all(row["failed"] == 0 < row["questions"] for row in played.values())
     said = " ".join(report.verdict)
+    assert "played by the language model" in said
     assert all(word in said for word in ("novelty", "quality", "returned", "UCI@N", "hierarchical bandit"))
     assert "stands in for a language model" in " ".join(report.notes)
     assert {chart.title for chart in report.charts} >= {"Novelty and quality", "UCI@N", "Satisfied consumption by week"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +19,10 @@ from palate.cli.options import JsonOption, ProjectOption
 from palate.console.experiments import view
 from palate.console.words import plain
 from palate.errors import InputError, printable
-from palate.experiments.log import Log
+from palate.evaluation.off_policy import OffPolicy
+from palate.experiments.log import Log, open_log
 from palate.experiments.plan import as_data
+from palate.experiments.replay import estimates, read_chances, slates_of
 from palate.project.project import Project
 from palate.project.trials import Trials
 
@@ -123,6 +126,47 @@ def report(
         _tell(Console(), data, folder)
     if not analysis.readable:
         raise typer.Exit(1)
+
+
+@group.command()
+def replay(
+    chances: Annotated[
+        Path,
+        typer.Argument(
+            help="Parquet or CSV: request_id, position, probability (another policy's, of the item shown there); "
+            "with expected and expected_target also the doubly robust estimate."
+        ),
+    ],
+    project: ProjectOption = Path(),
+    landing: LandingOption = None,
+    reward: Annotated[str, typer.Option(help="The event that counts 1.")] = "click",
+    clip: Annotated[float | None, typer.Option(help="The largest weight that counts; default: all count.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What another policy would have earned a slate, from what was logged with its propensities.
+
+    Slates count by position. Where the log could not have shown what the other policy shows, nothing is estimated: exit
+    code 2.
+
+    Example: `palate experiment replay chances.parquet --reward click --project my-feed`
+    """
+    if clip is not None and not clip > 0:
+        raise InputError("A clip must be positive.", where="--clip", got=clip)
+    folder = landing or project / ".palate" / "landing"
+    log = open_log(folder / "impressions", folder / "events")
+    slates = slates_of(log.impressions.collect(), log.events.collect(), reward)
+    found = estimates(slates, read_chances(chances), clip)
+    if as_json:
+        typer.echo(json.dumps(plain({name: asdict(each) for name, each in found.items()})))
+        return
+    names = ("estimate", f"{reward}s a slate", "95% interval", "slates", "effective", "largest weight", "clipped")
+    _table(Console(), names, [(name, *_estimate(each)) for name, each in found.items()])
+
+
+def _estimate(each: OffPolicy) -> tuple[str, ...]:
+    value = each.value
+    interval, effective = f"{value.low:.4f} to {value.high:.4f}", f"{each.effective:,.0f}"
+    return f"{value.mean:.4f}", interval, f"{each.n:,}", effective, f"{each.largest:.2f}", f"{each.clipped:.1%}"
 
 
 def _log(trials: Trials, name: str, landing: Path | None) -> Log | None:

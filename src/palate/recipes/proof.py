@@ -9,7 +9,8 @@ rates, and other assumptions about people.
 A simulation proves nothing about people: it says what follows from assumptions (`WorldConfig`), and where another
 assumption turns the order round. Worlds are planted, or fitted to the data's popularity, people, sessions and
 transitions. A synthetic world has no words: there a table with a stated error rate stands in for the language model; in
-the fitted world `--set table=asked` asks a real one. Settings: `palate.experiments.worlds.proof.ProofSettings`.
+the fitted world `--set table=asked` asks a real one, and `--set played=20` has it play twenty people.
+Settings: `palate.experiments.worlds.proof.ProofSettings`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from palate.experiments.study import Chart, Report, ReportTable, Study
 from palate.experiments.worlds.config import WorldConfig
 from palate.experiments.worlds.fit import Fitted, FittedWorld
 from palate.experiments.worlds.lineup import EXPLORERS, SEQUENCE
+from palate.experiments.worlds.played import PLACES, order_said, played_rows
 from palate.experiments.worlds.proof import (
     ASSUMPTIONS,
     Found,
@@ -28,10 +30,12 @@ from palate.experiments.worlds.proof import (
     fitted_of,
     flips,
     main_trials,
+    played_trial,
     swept_trials,
     table_of,
 )
 from palate.experiments.worlds.proof_report import (
+    Row,
     claims,
     comparison_rows,
     flip_rows,
@@ -57,14 +61,18 @@ def proof(study: Study) -> Report:
             collected(sweep(trials, over, study.workspace / "runs.jsonl", partial(study.progress, what)))
             for what, trials in (("worlds", runs), ("assumptions", varied))
         )
-    return _report(settings, main, swept, fitted, study.seeds)
+    played = played_rows(played_trial(settings, fitted, table), study.llm) if settings.played and fitted else []
+    return _report(settings, main, swept, fitted, played, study.seeds)
 
 
-def _report(settings: ProofSettings, main: Found, swept: Found, fitted: Fitted | None, seeds: int) -> Report:
+def _report(
+    settings: ProofSettings, main: Found, swept: Found, fitted: Fitted | None, played: list[Row], seeds: int
+) -> Report:
     alone = SEQUENCE if settings.sweep_ranker == SEQUENCE else "content"
     turned = flips(swept) if swept else []
     values = sum(len(each.values) for each in ASSUMPTIONS)
     verdict = [*([flips_said(turned, values)] if swept else []), *claims(main)]
+    verdict += [order_said(played)] if played else []
     fit = [] if fitted is None else fitted.facts.rows(_lived(fitted, settings).facts())
     chance = f"Each way beyond its 95% interval; by chance alone about {flips_by_chance(1 + len(EXPLORERS)):.1f} would."
     tables = [
@@ -77,6 +85,7 @@ def _report(settings: ProofSettings, main: Found, swept: Found, fitted: Fitted |
             f"({', '.join(EXPLORERS)}); differences are relative, seed by seed.",
         ),
         ReportTable("Where the order turns round", flip_rows(turned), chance),
+        ReportTable("People played by the language model", played, f"Seed 0, slates of {PLACES}, content as ranker."),
         ReportTable("The fitted world beside the log", fit, "What people took before the first day."),
     ]
     return Report(

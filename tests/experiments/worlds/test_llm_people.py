@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -14,6 +12,7 @@ from palate.experiments.worlds.policies import PopularItems
 from palate.experiments.worlds.simulate import simulate
 from palate.experiments.worlds.world import SyntheticWorld
 from palate.llm.asking import LedgeredLLM
+from palate.llm.engines.llama import LlamaEngine
 from palate.llm.ledger import Ledger
 from palate.llm.request import Answer, Bound
 
@@ -21,7 +20,7 @@ CONFIG = WorldConfig(people=20, items=40, interests=6, themes=2, dimensions=4, p
 
 
 class Player:
-    """For fault injection: opens the first and enjoys one that it did not open; fails for one person."""
+    """For fault injection: enjoys every third item, opens the next, skips the others; fails for one person."""
 
     name, model = "player", "player-1"
 
@@ -39,8 +38,8 @@ class Player:
             batch = []
             for number, request in taken:
                 self.asked.append(request)
-                broken = request.entity.startswith("u3|")
-                text = "no json" if broken else json.dumps({"opened": [1], "enjoyed": [1, 2]})
+                item = int(request.entity.rpartition("|i")[2])
+                text = "perhaps" if request.entity.startswith("u3|") else ("enjoy", "open", "skip")[item % 3]
                 batch.append((number, Answer(text, model=self.model, engine=self.name)))
             yield batch
 
@@ -60,17 +59,30 @@ def test_answers_become_what_is_taken_and_are_kept(world, tmp_path):
         people = LLMPeople(LedgeredLLM(engine, ledger), titles(world), [f"interest {n}" for n in range(6)])
         run = simulate(world, PopularItems(), answers=people)
         rows, asked = run.log.rows, len(engine.asked)
-        assert (rows.taken == ((rows.place == 0) & (rows.person != 3))).all()
-        assert (rows.satisfied == rows.taken).all()  # what was not opened cannot have been enjoyed
-        assert people.asked == run.total("sessions")
+        assert (rows.taken == ((rows.item % 3 < 2) & (rows.person != 3))).all()
+        assert (rows.satisfied == ((rows.item % 3 == 0) & (rows.person != 3))).all()
+        assert people.asked == run.total("impressions")
+        assert people.failed == (rows.person == 3).sum() > 0
         again = simulate(world, PopularItems(), answers=people)
         np.testing.assert_array_equal(again.log.rows.taken, rows.taken)
         assert len([each for each in engine.asked[asked:] if not each.entity.startswith("u3|")]) == 0
     said = engine.asked[0].messages[1].text
-    assert "<|im_end|>" not in said and "title 0" not in said.splitlines()
-    assert "The person likes: interest" in said
-    assert engine.asked[0].schema["properties"]["opened"]["items"]["enum"] == [1, 2, 3, 4, 5]
-    assert said.count("\n") == 2 + 5  # a title cannot break its line
+    assert "<|im_end|>" not in said and "The person likes: interest" in said
+    assert engine.asked[0].trie == ("skip", "open", "enjoy")
+    assert said.count("\n") == 3  # a title cannot break its line
+
+
+@pytest.mark.slow
+def test_the_embedded_model_answers_every_offer_in_the_words_it_is_held_to(tmp_path):
+    world = SyntheticWorld(CONFIG.model_copy(update={"people": 4, "places": 3, "visit": 5.0}), 0, 1)
+    names = ["Comedy", "Horror", "Romance", "War", "Western", "Musical"]
+    engine = LlamaEngine()
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        people = LLMPeople(LedgeredLLM(engine, ledger), titles(world), names)
+        run = simulate(world, PopularItems(), answers=people)
+    engine.close()
+    assert people.asked == run.total("impressions") > 0 and people.failed == 0
+    assert not (run.log.rows.satisfied & ~run.log.rows.taken).any()
 
 
 def test_titles_must_be_those_of_the_world(world, tmp_path):

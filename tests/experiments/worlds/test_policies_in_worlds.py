@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from palate.errors import InputError
-from palate.evaluation.off_policy import Replay, ips, snips
+from palate.evaluation.off_policy import Replay, doubly_robust, ips, snips
 from palate.experiments.worlds.config import WorldConfig
 from palate.experiments.worlds.explorers import (
     AnyInterest,
@@ -168,7 +168,10 @@ def test_a_planted_table_is_as_wrong_as_stated(world):
 
 
 def test_off_policy_estimates_cover_the_worlds_true_value(world):
-    """Logged with random places; the target explores less. The truth is known from the world's own chances."""
+    """Logged with random places; the target explores less. The truth is known from the world's own chances.
+
+    The model of rewards that doubly robust estimates lean on is wrong on purpose.
+    """
     people = np.unique(world.log().before.person)
     asked = Asked(people, world.crowd().histories(people), 0)
     policy = Explored(Ranked(ContentRanker()), 0.5)
@@ -180,7 +183,11 @@ def test_off_policy_estimates_cover_the_worlds_true_value(world):
     every = crowd.chances(people, np.tile(np.arange(size, dtype=np.int32), (len(people), 1)), 0)[0]
     own = np.take_along_axis(every, base.astype(np.int64), axis=1)
     truth = ((0.9 * own + 0.1 * every.mean(axis=1, keepdims=True)) * looks).sum(axis=1).mean()
-    target, covered = Explored(policy.base, 0.1), {"ips": [], "snips": []}
+    target, covered = Explored(policy.base, 0.1), {"ips": [], "snips": [], "dr": []}
+    widths: dict[str, list[float]] = {name: [] for name in covered}
+    expected = 0.6 * every + 0.1
+    own_expected = np.take_along_axis(expected, base.astype(np.int64), axis=1)
+    under_target = (0.9 * own_expected + 0.1 * expected.mean(axis=1, keepdims=True)) * looks
     target.catalogue = world.catalogue
     rng, n = np.random.default_rng(1), len(people)
     for run in range(600):
@@ -190,10 +197,14 @@ def test_off_policy_estimates_cover_the_worlds_true_value(world):
         looked = crowd.looked(np.arange(n), 12, 0, run)
         taken = looked & (rng.random(base.shape) < every[who[:, None], shown])
         replay = Replay(taken, target.chance(own_base, shown, 0), policy.chance(own_base, shown, 0))
-        for name, estimate in (("ips", ips(replay)), ("snips", snips(replay))):
+        logged = expected[who[:, None], shown] * looks
+        found = {"ips": ips(replay), "snips": snips(replay), "dr": doubly_robust(replay, logged, under_target[who])}
+        for name, estimate in found.items():
             covered[name].append(estimate.value.low <= truth <= estimate.value.high)
+            widths[name].append(estimate.value.high - estimate.value.low)
     for name, hits in covered.items():
         assert 0.93 <= np.mean(hits) <= 0.97, (name, np.mean(hits))
+    assert np.mean(widths["dr"]) < np.mean(widths["ips"])
 
 
 def test_a_table_of_meanings_becomes_one_of_clusters(world):

@@ -225,6 +225,7 @@ class FittedWorld(World):
         interests = Interests(fitted.centres, fitted.reach / fitted.reach.sum(), fitted.related)
         more = rng.integers(0, config.items, total(config.items, config.new_items, days) - config.items)
         rows = np.concatenate([np.arange(config.items), more])
+        self.titles = tuple(fitted.titles[row] for row in rows.tolist())  # a new item's is of the one it is like
         items: Items = plant_items(config, seed, days, interests, fitted.main[rows], fitted.counts[rows])
         known = np.clip(np.rint(fitted.breadth[self._drawn] * fitted.knowing), 1, config.interests).astype(np.int32)
         sizes = fitted.sizes[self._drawn]

@@ -51,6 +51,12 @@ class ProofSettings(Settings):
     table: Literal["planted", "asked"] = Field(
         default="planted", description="in the fitted world: by the planted links, or asked of the language model"
     )
+    played: int = Field(
+        default=0,
+        ge=0,
+        description="people of the fitted world whom the language model plays; 0: none (it costs a lot)",
+    )
+    played_days: int = Field(default=7, ge=7, description="that it plays them")
     processes: int = Field(default=1, ge=1, description="local ones that runs are spread over")
     ray: bool = Field(default=False, description="spread the runs over a Ray cluster instead")
 
@@ -108,6 +114,14 @@ def _varied(trial: Trial, assumption: Assumption, value: float) -> Trial:
     if assumption.field == "error":
         return replace(named, error=value)
     return replace(named, config=trial.config.model_copy(update={assumption.field: value}))
+
+
+def played_trial(settings: ProofSettings, fitted: Fitted, table: InterestTable | None) -> Trial:
+    """The world in which the language model plays people."""
+    config = WorldConfig(people=max(2, settings.played))
+    return Trial(
+        FITTED, config, 0, settings.played_days, "", settings.error, settings.share, fitted=fitted, table=table
+    )
 
 
 def fitted_of(dataset: Dataset, settings: ProofSettings) -> Fitted | None:
