@@ -17,7 +17,7 @@ from palate.evaluation.bootstrap import Interval
 from palate.experiments.settings import Settings
 from palate.experiments.worlds.config import WorldConfig
 from palate.experiments.worlds.fit import Fitted, fit_world, interests_by_category
-from palate.experiments.worlds.lineup import EXPLORERS, NAMES, SEQUENCE, Trial
+from palate.experiments.worlds.lineup import EXPLORERS, LLM, NAMES, SEQUENCE, Trial
 from palate.experiments.worlds.tables import asked_table
 from palate.interests.table import InterestTable
 from palate.llm import request
@@ -81,16 +81,20 @@ ASSUMPTIONS = (
 
 
 def main_trials(settings: ProofSettings, seeds: int, fitted: Fitted | None, table: InterestTable | None) -> list[Trial]:
-    """Every policy in every world with every seed. A synthetic world's seeds are truths of their own."""
+    """Every policy in every world with every seed. A synthetic world's seeds are truths of their own.
+
+    Only `LLM` looks anything up in the table: the others' runs are the same with any.
+    """
     config = WorldConfig(people=settings.people, items=settings.items)
     worlds: list[tuple[str, Fitted | None, int]] = [(SYNTHETIC, None, seeds * settings.synthetic)]
     worlds += [(FITTED, fitted, seeds)] if fitted is not None else []
     common = {"error": settings.error, "share": settings.share, "every": settings.every, "steps": settings.steps}
     return [
-        Trial(name, config, seed, settings.days, policy, **common, fitted=of, table=table if of is not None else None)  # type: ignore[arg-type]
+        Trial(name, config, seed, settings.days, policy, **common, fitted=of, table=own)  # type: ignore[arg-type]
         for name, of, count in worlds
         for seed in range(count)
         for policy in NAMES
+        for own in [table if of is not None and policy == LLM else None]
     ]
 
 
