@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from palate.data.dataset import Dataset, FloatArray
 from palate.errors import InputError
-from palate.evaluation.bootstrap import Interval, bootstrap_mean, paired_difference
+from palate.evaluation.bootstrap import Interval
+from palate.evaluation.controls import judge_arms
 from palate.experiments.study import Chart, Report, ReportTable, Study
 from palate.knowledge.blocks import item_blocks
 from palate.knowledge.genre_spectrum import GenreSpectrum, SpectrumConfig, shared_genre
@@ -83,25 +84,25 @@ def _vectors_of(
 
 def _report(study: Study, shares: Mapping[str, Shares], items: npt.NDArray[np.int64], k: int, n_items: int) -> Report:
     """Intervals resample items; an item's figures of several seeds stay together."""
-    overall, differences = [], []
-    for name, share in shares.items():
-        overall.append({"vectors": name, **_keys("share", bootstrap_mean(share, items))})
-        if name != SPECTRUM:
-            against = paired_difference(shares[SPECTRUM], share, items)
-            differences.append({"spectrum less": name, **_keys("difference", against)})
-    rows = []
+    others = [name for name in shares if name != SPECTRUM]
+    judged = judge_arms(shares, items, [(SPECTRUM, name) for name in others])
+    overall = [{"vectors": name, **_keys("share", figure)} for name, figure in judged.figures.items()]
+    differences = [
+        {"spectrum less": c.against, **_keys("difference", c.difference), "p": c.p_value} for c in judged.contrasts
+    ]
+    rows, few = [], {name: shares[name] for name in (SPECTRUM, PLAIN, RAW, PCA)}
     deciles = _deciles(study.dataset)[items]
     for decile in range(1, 11):
         within = deciles == decile
-        for name in (SPECTRUM, PLAIN, RAW, PCA):
+        for name, figure in judge_arms(few, items, [], within=within).figures.items():
             row = {"decile": decile, "vectors": name, "n": len(set(items[within].tolist()))}
-            rows.append(row | _keys("share", bootstrap_mean(shares[name][within], items[within])))
+            rows.append(row | _keys("share", figure))
     return Report(
         "Genre Spectrum: neighbours that share a genre",
         _verdict(differences, rows),
         [
             ReportTable(f"Share of the {k} nearest with a genre in common", overall),
-            ReportTable("Paired differences on the same items", differences),
+            ReportTable("Paired differences on the same items", differences, "p after Holm over all of these"),
             ReportTable("By popularity, 1 the least met", rows),
         ],
         [Chart("By popularity decile", "lines", rows, "decile", "share", "vectors")],
