@@ -43,3 +43,31 @@ def test_items_without_categories_are_no_material(tmp_path):
     with pytest.raises(InputError, match="Too few items") as caught:
         load("genre-spectrum")(Study(Dataset.from_tables(items, events), None, MiniLMEncoder(), tmp_path))
     assert "100 or more" in str(caught.value)
+
+
+class Lengths:
+    """In place of sentence vectors: tells texts apart by what is in them, and keeps what it was given."""
+
+    def __init__(self):
+        self.read = []
+
+    def encode(self, texts):
+        self.read = list(texts)
+        return np.random.default_rng(0).standard_normal((len(texts), 12)).astype(np.float32)
+
+
+@pytest.mark.parametrize("said", ["A film. Genres: {}.", "A film."])
+def test_texts_that_name_the_genres_are_not_read(tmp_path, said):
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    genres = [["comedy", "war", "music"][i % 3] for i in range(120)]
+    items = pl.DataFrame({"item_id": [f"i{i}" for i in range(120)], "title": [f"T{i}" for i in range(120)]})
+    texts = pl.Series([said.format(genre.title()) for genre in genres])
+    items = items.with_columns(text=texts, categories=pl.Series([[genre] for genre in genres]))
+    when = datetime(2020, 1, 1, tzinfo=UTC)
+    events = pl.DataFrame({"user_id": ["u"], "item_id": ["i0"], "timestamp": [when], "value": [1.0]})
+    encoder = Lengths()
+    data = Dataset.from_tables(items, events)
+    report = load("genre-spectrum")(Study(data, None, encoder, tmp_path, seeds=1, settings={"epochs": "1"}))
+    tells = "{}" in said
+    assert encoder.read[0] == ("T0" if tells else "T0\nA film.")
+    assert any("name the categories" in note for note in report.notes) == tells

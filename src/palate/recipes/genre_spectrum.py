@@ -3,8 +3,9 @@
 Claim: among an item's nearest by the layer before the genres, more share a genre with it than among the nearest by the
 raw text vector, most of all in the tail, and convex combinations of items help. Baselines: the raw sentence vectors,
 and their principal components of the same width. Controls: the same network without combinations, the same network
-taught shuffled genres, and items drawn at random. Text is title and text without the categories; networks and
-components see the items of one half, all figures are of neighbours within the other. Settings: `neighbours`, `epochs`.
+taught shuffled genres, and items drawn at random. Read are titles, and texts unless they name the categories; networks
+and components see the items of one half, all figures are of neighbours within the other. Settings: `neighbours`,
+`epochs`.
 """
 
 from __future__ import annotations
@@ -52,8 +53,21 @@ def _material(study: Study) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int6
     items = np.flatnonzero(genres.sum(axis=1) > 0)
     if len(items) < 100:
         raise InputError("Too few items have categories.", got=len(items), allowed="100 or more")
-    titles, texts = (study.dataset.items[column].to_list() for column in ("title", "text"))
-    return study.encoder.encode([f"{titles[i]}\n{texts[i] or ''}".strip() for i in items]), genres[items], items
+    return study.encoder.encode(_texts(study.dataset, items)), genres[items], items
+
+
+def _texts(dataset: Dataset, items: npt.NDArray[np.int64]) -> list[str]:
+    """Titles and texts; titles alone where the texts say the categories, as those made of a MovieLens file do."""
+    titles, texts = (dataset.items[column].to_list() for column in ("title", "text"))
+    said = [""] * len(texts) if texts_tell(dataset) else [text or "" for text in texts]
+    return [f"{titles[i]}\n{said[i]}".strip() for i in items.tolist()]
+
+
+def texts_tell(dataset: Dataset) -> bool:
+    """Whether most texts name all of their item's categories: then neighbours by text are neighbours by category."""
+    rows = dataset.items.select("text", "categories").drop_nulls().iter_rows()
+    told = [all(name.casefold() in text.casefold() for name in names) for text, names in rows if names]
+    return bool(np.mean(told or [False]) > 0.5)
 
 
 def _vectors_of(
@@ -106,7 +120,10 @@ def _report(study: Study, shares: Mapping[str, Shares], items: npt.NDArray[np.in
             ReportTable("By popularity, 1 the least met", rows),
         ],
         [Chart("By popularity decile", "lines", rows, "decile", "share", "vectors")],
-        [f"{n_items} items with categories, {study.seeds} random halves; deciles by number of events."],
+        [
+            f"{n_items} items with categories, {study.seeds} random halves; deciles by number of events.",
+            *(["Most texts name the categories: titles alone were read."] if texts_tell(study.dataset) else []),
+        ],
     )
 
 
