@@ -1,10 +1,7 @@
 """docs/annotation.md: every command of the guide, in order, on a small project made from the bundled films."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -58,15 +55,15 @@ def project(tmp_path_factory, sample):
 
 
 @pytest.mark.slow
-def test_every_command_of_the_guide_works(project):
+@pytest.mark.filterwarnings("ignore")
+def test_every_command_of_the_guide_works(project, palate, monkeypatch):
+    monkeypatch.chdir(project)
     run = commands()
     assert len(run) >= 12
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     for command in run:
-        words = [sys.executable, "-m", *command.split()]
-        done = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        code, out, err = palate(*command.split()[1:])
         allowed = (0, 1) if any(command.startswith(start) for start in MAY_FIND) else (0,)
-        assert done.returncode in allowed, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-        assert done.stdout.strip(), command
+        assert code in allowed, f"{command}\n{out[-2000:]}\n{err[-2000:]}"
+        assert out.strip(), command
     reads = (project / "golden" / "held-out-reads.jsonl").read_text()
     assert "palate golden" in reads

@@ -1,6 +1,7 @@
 """The recipe on a slice of the bundled sample. The model is a stand-in: what is tested is the comparison, not tags."""
 
 import math
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -41,6 +42,11 @@ class StandIn:
         return Answer(text, probabilities=shares if request.options else None, **counts)
 
 
+@cache
+def word_vector(start: bytes):
+    return np.random.default_rng(list(start)).standard_normal(WordVectors.width)
+
+
 class WordVectors:
     name, width = "words", 32
 
@@ -48,7 +54,7 @@ class WordVectors:
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         for row, text in enumerate(texts):
             for word in str(text).lower().replace("\n", " ").split() or ["-"]:
-                vectors[row] += np.random.default_rng(list(word.encode()[:12])).standard_normal(self.width)
+                vectors[row] += word_vector(word.encode()[:12])
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
