@@ -1,7 +1,6 @@
 """The recipe on a slice of the bundled sample. The model is a stand-in: what is tested is the comparison, not tags."""
 
 import math
-from functools import cache
 
 import numpy as np
 import polars as pl
@@ -42,11 +41,6 @@ class StandIn:
         return Answer(text, probabilities=shares if request.options else None, **counts)
 
 
-@cache
-def word_vector(start: bytes):
-    return np.random.default_rng(list(start)).standard_normal(WordVectors.width)
-
-
 class WordVectors:
     name, width = "words", 32
 
@@ -54,7 +48,7 @@ class WordVectors:
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         for row, text in enumerate(texts):
             for word in str(text).lower().replace("\n", " ").split() or ["-"]:
-                vectors[row] += word_vector(word.encode()[:12])
+                vectors[row] += np.random.default_rng(list(word.encode()[:12])).standard_normal(self.width)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
