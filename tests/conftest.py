@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the development data sets are not in this checkout")
     return folder
+
+
+@pytest.fixture
+def palate(monkeypatch, capsys):
+    """The command `palate` as a person calls it: exit code, stdout and stderr of a command line."""
+    from palate.cli.main import run
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["palate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            run()
+        said = capsys.readouterr()
+        return caught.value.code or 0, said.out, said.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return made
 
 
+@pytest.mark.slow
 def test_the_backbone_of_the_guide_learns(module: ModuleType, sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     films = read_movielens(sample)
     samples = rated_samples(films)

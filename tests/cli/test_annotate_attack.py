@@ -22,6 +22,7 @@ def project(tmp_path):
     server.close()
 
 
+@pytest.mark.slow
 def test_attack_reports_rates_and_price(palate, project):
     arguments = ("annotate", "attack", "--project", project, "--items", 4, "--only", "command", "--only", "polite")
     code, out, err = palate(*arguments, "--json")

@@ -29,6 +29,7 @@ def newest_labels(palate, folder):  # noqa: F811
     return pl.read_parquet(max(made, key=lambda path: path.stat().st_mtime_ns))
 
 
+@pytest.mark.slow
 def test_only_what_is_new_or_changed_is_asked(palate, project):  # noqa: F811
     grow(project, [])
     assert palate("--project", project)[0] == 0  # palate annotate

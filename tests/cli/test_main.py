@@ -146,6 +146,7 @@ def test_the_plan_counts_the_questions(palate, project):
     assert plan["answers_in_the_ledger"] == 0
 
 
+@pytest.mark.slow
 def test_the_budget_ends_a_run_before_it_is_exceeded(palate, project, monkeypatch):
     monkeypatch.setenv("PALATE__LLM__MAX_CALLS", "1")
     code, _, err = palate("annotate", "--project", project)

@@ -34,6 +34,7 @@ def test_help_teaches(palate):
     assert all("Example" in palate("tags", command, "--help")[1] for command in ("handbook", "extract", "distil"))
 
 
+@pytest.mark.slow
 def test_a_handbook_is_mined_once_and_not_overwritten(palate, project):
     code, out, _ = palate("tags", "handbook", "--project", project, "--json")
     assert code == 0

@@ -116,6 +116,7 @@ def test_an_unknown_level_is_named() -> None:
         explore(history(1, 2), tree(), table((1, 2, 5, 0.5)), 7, rng())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(
     items=st.lists(st.integers(0, 59), max_size=40),

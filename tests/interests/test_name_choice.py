@@ -50,6 +50,7 @@ def chosen(judge_words, said):
     return choose_names(tree, words, (), titles, ITEM_VECTORS, OneHot(judge_words), llm), tree, llm
 
 
+@pytest.mark.slow
 def test_titles_that_tell_more_apart_take_the_place_of_keywords():
     found, tree, _ = chosen(("sleuths", "jokes", "battles", "kisses"), ("sleuths", "jokes", "battles", "kisses"))
     assert found.chosen == FROM_KEYWORDS

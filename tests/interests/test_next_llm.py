@@ -107,6 +107,7 @@ def engine(tiny_llm):
 
 
 @pytest.mark.filterwarnings("default")  # transformers warns about itself
+@pytest.mark.slow
 def test_scores_are_the_probabilities_of_constrained_decoding_without_the_own_interests(engine):
     pairs = np.array([[0, 3], [1, 4], [0, 3], [2, 2]])
     found = TrieNextInterest(engine, NAMES).scores(pairs)

@@ -155,6 +155,7 @@ def creators(rng, rates_now, n_before=40, n_now=12, before=0.1):
     return pl.concat(parts)
 
 
+@pytest.mark.slow
 def test_where_no_creator_changed_alarms_come_no_more_often_than_promised():
     false = sum(bool(creator_jumps(creators(np.random.default_rng(s), [0.1] * 30), q=0.1)[0]) for s in range(150))
     assert false / 150 <= 0.1

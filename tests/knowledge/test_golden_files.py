@@ -36,6 +36,7 @@ def everything(folder, raters):
     return {label for rater in raters for label in RaterLabels(folder, rater).current().values()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "label-studio"])
 @given(said=lists())
 @settings(deadline=None, max_examples=30)

@@ -23,6 +23,7 @@ from palate.knowledge.terms import item_documents, occurrences
 CONFIG = HandbookConfig(values_each=2, max_share=0.5, permutations=299, min_pairs=100)
 
 
+@pytest.mark.slow
 def test_a_planted_dimension_is_found_and_proposals_are_tested_alike():
     dataset = planted()
     asked = [Dimension(name="beings", values=TASTES), Dimension(name="colours", values=CHANCE[:4])]
@@ -137,6 +138,7 @@ def test_versions_follow_names_and_values():
     assert book("a").version != book("b").version
 
 
+@pytest.mark.slow
 def test_a_dataset_is_not_touched():
     dataset = planted()
     before = dataset.events.clone()

@@ -161,6 +161,7 @@ def _add_twenty(folder, writer):
         History(folder).add("calm", version(CALM, why=f"{writer} {number}"))
 
 
+@pytest.mark.slow
 def test_two_writers_lose_nothing(tmp_path):
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_add_twenty, args=(tmp_path, n)) for n in range(2)]

@@ -13,13 +13,14 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import random
 import socket
 import struct
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
 
 FAULTS = (
@@ -124,6 +125,7 @@ class FaultServer:
         self.headers: list[bytes] = []
         self.last: dict | None = None  # the body before: whose answer is pushed as surplus
         self.total = 0
+        self.told: Callable[[], object] = int  # called at each request
         self._loop = asyncio.new_event_loop()
         self._open: set[_Connection] = set()
         self._socket = socket.create_server(("127.0.0.1", port), backlog=1024)
@@ -198,6 +200,7 @@ class _Connection(asyncio.Protocol):
         server = self.server
         fault = next(server.faults)
         server.total += 1
+        server.told()
         server.received[prompt_of(body)] += 1
         server.answered[fault] += 1
         if len(server.bodies) < 1000:
@@ -284,10 +287,13 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.1, help="of requests that get a fault, with --seed")
     parser.add_argument("--faults", default=",".join(FAULTS), help="to choose from, with --seed")
     parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--tick", action="store_true", help="a byte to stdout for each request")
     args = parser.parse_args()
     faults = planned(args.plan) if args.seed is None else mixed(args.seed, args.share, args.faults.split(","))
     server = FaultServer(faults, args.latency, args.port)
     print(server.url, flush=True)
+    if args.tick:
+        server.told = lambda: os.write(1, b".")
     server.serve()
 
 

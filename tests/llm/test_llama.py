@@ -33,6 +33,7 @@ def ask(engine, request):
     return answer
 
 
+@pytest.mark.slow
 class TestLlamaEngine(EngineContract):
     @pytest.fixture
     def engine(self, llama):
@@ -134,6 +135,7 @@ def test_a_file_that_is_no_model_is_an_error(tmp_path):
         ask(LlamaEngine(path), ask_user("q"))
 
 
+@pytest.mark.slow
 def test_drafts_from_its_own_text_are_counted():
     engine = LlamaEngine(threads=1, decoding=DecodingConfig(pool="none"))
     text = "Repeat: the cat sat on the mat, the cat sat on the mat, the cat sat on the mat."

@@ -349,12 +349,14 @@ def real(embedded):
     engine.close()
 
 
+@pytest.mark.slow
 class TestAgainstARealServer(EngineContract):
     @pytest.fixture
     def engine(self, real):
         return real
 
 
+@pytest.mark.slow
 def test_the_real_server_says_what_the_embedded_engine_says(embedded, real):
     asked = ("Is water wet?", "Is the sun cold?", "Is Paris a city?", "Is a cat a plant?")
     texts = [ask_user(f"{question} Explain.", max_tokens=24) for question in asked]

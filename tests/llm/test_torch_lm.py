@@ -1,6 +1,8 @@
 """The torch engine on the packaged SmolLM2, beside llama.cpp on the same file."""
 
 import importlib.util
+import shutil
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -26,6 +28,22 @@ def engine():
     engine = TorchEngine(batch_size=4)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def folder(engine, tmp_path_factory):
+    """What the engine read of the GGUF file, as a folder: that is read in a second, the file in twenty."""
+    from safetensors.torch import save_file
+
+    parent, config = tmp_path_factory.mktemp("saved"), deepcopy(engine.network.config)
+    folder = parent / f"{engine.model}.folder"
+    del config.quantization_config  # what was read is not quantised any more
+    config.save_pretrained(folder)
+    engine._tokenizer.save_pretrained(folder)
+    weights = {name: part for name, part in engine.network.state_dict().items() if name != "lm_head.weight"}  # tied
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    yield folder
+    shutil.rmtree(parent)  # half a gigabyte
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +113,9 @@ class TestTorchEngine(EngineContract):
         assert not np.allclose(states[1], engine.hidden_states(["a much longer text about the sea"], "last")[0])
 
 
-def test_drafts_change_no_text_and_save_passes(engine, tmp_path):
+def test_drafts_change_no_text_and_save_passes(engine, folder, tmp_path):
     strict = DecodingConfig(mode="strict")
-    quick = TorchEngine(batch_size=3, decoding=strict, drafts=tmp_path / "drafts")
+    quick = TorchEngine(folder, batch_size=3, decoding=strict, drafts=tmp_path / "drafts")
     requests = [
         ask_user(text, max_tokens=14, purpose="facts", stop=stop)
         for text, stop in (("Name three fruits.", ()), ("Tell me about Rome.", ("the",)), ("Count to nine.", ()))
@@ -117,9 +135,25 @@ def test_drafts_change_no_text_and_save_passes(engine, tmp_path):
     with pytest.raises(InputError, match="without drafts"):
         engine.pools  # noqa: B018
     quick.close()
-    later = TorchEngine(batch_size=3, decoding=strict, drafts=tmp_path / "drafts")
+    later = TorchEngine(folder, batch_size=3, decoding=strict, drafts=tmp_path / "drafts")
     assert sum(a.drafts.passes for a in ask(later, requests[:1])) < first[0].drafts.passes / 2
     later.close()
+
+
+def test_the_packaged_model_learns_and_answers_with_its_adapter(folder, tmp_path):
+    pytest.importorskip("peft", reason="needs the extra `torch-lm`")
+    from palate.models.finetune import Example, FinetuneConfig, finetune
+
+    examples = [Example(ask_user(f"Word {n}?"), "purple monkey") for n in range(12)]
+    config = FinetuneConfig(
+        rank=2, learning_rate=5e-3, warmup=0, batch=4, epochs=1, judge_every=3, max_tokens=64, mixed=False
+    )
+    found = finetune(TorchEngine(folder), examples[2:], examples[:2], tmp_path, config)
+    assert found.looks[-1].loss < found.looks[0].loss
+    tuned = TorchEngine(folder, adapter=found.folder)
+    (answer,) = ask(tuned, [ask_user("Word 3?", options=("purple monkey", "green tea"))])
+    assert answer.probabilities[0] > 0.9
+    assert answer.model == found.name
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):

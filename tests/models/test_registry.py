@@ -45,6 +45,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "palate[train]" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_baselines_need_no_torch() -> None:
     code = (
         "import sys; from palate.models.registry import MODELS, make\n"

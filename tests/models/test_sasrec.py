@@ -47,6 +47,7 @@ class TestSasRecWithSampledSoftmax(RetrieverContract):
         return SasRec(SMALL.model_copy(update={"full_softmax": 5, "negatives": 10}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full_softmax", [1000, 5])
 def test_learns_a_planted_pattern(full_softmax: int) -> None:
     """The next item depends on the last but one: a first-order chain cannot know it."""

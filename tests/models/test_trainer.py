@@ -15,6 +15,7 @@ from palate.errors import InputError, PalateError
 from palate.models.checkpoint import FileCheckpoint, State
 
 torch = pytest.importorskip("torch")
+from together import main  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from palate.models.trainer import Batch, Trainer, TrainerConfig  # noqa: E402
@@ -160,7 +161,10 @@ def test_learns_with_half_precision() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_is_the_same() -> None:
+def test_compiled_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config, "compile_threads", 1)  # a pool of processes, each with a torch of its own
     runs = [Small(CONFIG.model_copy(update={"compile": compiled})) for compiled in (False, True)]
     for run in runs:
         run.network[1].p = 0.0  # a compiled dropout draws otherwise
@@ -169,11 +173,9 @@ def test_compiled_is_the_same() -> None:
         np.testing.assert_allclose(runs[1].weights()[name], weight, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_gone_on_from(tmp_path: Path) -> None:
     """SIGKILL in the middle of the third epoch."""
-    sys.path.insert(0, str(SCRIPT.parent))
-    from together import main
-
     killed = subprocess.run([sys.executable, str(SCRIPT), tmp_path / "x", tmp_path / "state", "10"], check=False)
     assert killed.returncode == -signal.SIGKILL
     main(str(tmp_path / "resumed"), str(tmp_path / "state"), 99)
@@ -188,7 +190,7 @@ def test_a_killed_process_is_gone_on_from(tmp_path: Path) -> None:
 def test_two_processes_are_one_with_batches_twice_as_large(tmp_path: Path) -> None:
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29511"]
     subprocess.run([*run, str(SCRIPT), tmp_path / "w", tmp_path / "two"], check=True, capture_output=True)
-    subprocess.run([sys.executable, str(SCRIPT), tmp_path / "w", tmp_path / "one"], check=True)
+    main(str(tmp_path / "w"), str(tmp_path / "one"))
     zero, one, alone = (FileCheckpoint(tmp_path / f"w-{rank}").load() for rank in ("0", "1", "alone"))
     assert zero is not None
     assert one is not None

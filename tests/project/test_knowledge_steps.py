@@ -72,6 +72,7 @@ def test_marks_are_the_projects_own_and_answers_are_found_again(tmp_path, opened
     assert len(marks[0]) == 4
 
 
+@pytest.mark.slow
 def test_examples_come_from_people(tmp_path, opened, server):
     run = opened(tmp_path, items=4, examples=2)
     assert run.annotate.detail["labels"] == 8

@@ -60,6 +60,7 @@ def words(content):
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
+@pytest.mark.slow
 def test_pictures_travel_as_data_urls_and_a_changed_one_is_asked_about_again(server, tmp_path, palate):
     project = illustrated(tmp_path / "p", server.url)
     said = palate("annotate", "--project", project, "--json")

@@ -32,6 +32,7 @@ def run(tmp_path_factory):
     server.close()
 
 
+@pytest.mark.slow
 def test_costs_are_of_what_was_measured(run):
     costs = {row["route"]: row for row in Routing(run, RouteConfig()).costs()}
     assert list(costs) == ["student, vectors at hand", "student and encoder", "stand-in", "cascade", "people"]
@@ -51,6 +52,7 @@ def test_where_labels_are_too_few_all_is_left_to_people_and_said(run):
     assert not run.project.golden.reads()  # held-out labels stay closed
 
 
+@pytest.mark.slow
 def test_the_command_says_who_answers_and_queues_the_rest(run, monkeypatch, capsys):
     folder = str(run.project.folder)
 

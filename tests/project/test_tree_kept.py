@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import pytest
 import yaml
 from tiny_project import make_project
 
@@ -21,6 +22,7 @@ def built(folder: Path) -> tuple[dict[str, int], dict]:
         return dict(zip(run.project.dataset.item_ids, leaves, strict=True)), made.detail
 
 
+@pytest.mark.slow
 def test_new_items_leave_the_others_where_they_are(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p", None)
     before, first = built(folder)
@@ -35,6 +37,7 @@ def test_new_items_leave_the_others_where_they_are(tmp_path: Path) -> None:
     assert set(after) - set(before) == set(more["item_id"])
 
 
+@pytest.mark.slow
 def test_another_shape_or_a_wish_cuts_afresh(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p", None)
     built(folder)
@@ -47,6 +50,7 @@ def test_another_shape_or_a_wish_cuts_afresh(tmp_path: Path) -> None:
     assert "moved" not in built(folder)[1]
 
 
+@pytest.mark.slow
 def test_settings_that_cut_nothing_keep_the_tree(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p", None)
     before, _ = built(folder)

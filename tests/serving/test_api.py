@@ -212,6 +212,7 @@ def test_a_key_guards_v1_only(snapshot_folder: Path) -> None:
     assert client.get("/health/live").status_code == 200
 
 
+@pytest.mark.slow
 def test_serving_does_not_load_torch(snapshot_folder: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from palate.serving.api import create_app; import palate.serving.rank;"

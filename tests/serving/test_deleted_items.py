@@ -58,6 +58,7 @@ def shown(client: TestClient, **params: object) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_gone_at_once_and_for_good(folder: Path, state: State, address: str) -> None:
     client = client_of(folder, state)
     client.put("/v1/items", json={"items": [{"item_id": "n1", "title": "Fresh war story", "categories": ["war"]}]})

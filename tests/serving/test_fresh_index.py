@@ -40,6 +40,7 @@ INDEX, ARRIVED = parts()
 EVERYTHING = RestrictedIndex(np.ascontiguousarray(VECTORS[WHOLE.tree.order]), WHOLE.columns)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=120)
 @given(data=st.data(), k=st.integers(1, 30), seed=st.integers(0, 2**31))
 def test_new_items_are_found_as_if_they_had_always_been_there(data: st.DataObject, k: int, seed: int) -> None:

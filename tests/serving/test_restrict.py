@@ -113,6 +113,7 @@ def texts(catalogue: Catalogue) -> st.SearchStrategy[str]:
 CATALOGUES = [Catalogue(n, seed) for seed, n in enumerate((1, 2, 7, 60, 333))]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(data=st.data(), number=st.integers(0, 4), many=st.sampled_from([0, 32]))
 def test_it_allows_what_the_plain_reading_does(data: st.DataObject, number: int, many: int) -> None:
@@ -132,6 +133,7 @@ def test_it_allows_what_the_plain_reading_does(data: st.DataObject, number: int,
     assert again.tolist() == wanted
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(data=st.data(), k=st.integers(1, 20))
 def test_a_search_answers_only_what_is_allowed(data: st.DataObject, k: int) -> None:

@@ -57,6 +57,7 @@ def brute_force(vectors, tree, masks, query, restrict, k, exclude):  # type: ign
     return items[first], scores[first]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(
     seed=st.integers(0, 2**31),

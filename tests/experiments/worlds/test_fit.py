@@ -43,6 +43,7 @@ def test_interests_are_the_rarest_categories():
         interests_by_category(log([("a", 0, 0)], [[]]))
 
 
+@pytest.mark.slow
 def test_a_fitted_world_has_the_figures_of_the_log(sample):
     fitted = fit_world(read_folder(sample))
     world = FittedWorld(fitted, WorldConfig(people=600, arrivals=0), days=2)

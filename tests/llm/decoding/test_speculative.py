@@ -54,6 +54,7 @@ PROMPTS = st.lists(st.lists(TOKENS, min_size=1, max_size=14), min_size=1, max_si
 POOLS = st.lists(st.lists(TOKENS, min_size=1, max_size=12), max_size=8)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(
     st.sampled_from(sorted(MODELS)),
@@ -75,6 +76,7 @@ def test_strict_is_greedy_token_by_token(which, prompts, pool, most, drafted, br
     assert all(one.error is None and one.accepted <= one.drafted for one in found)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(st.sampled_from(sorted(MODELS)), st.lists(TOKENS, max_size=12), PROMPTS, PROMPTS)
 def test_what_prompts_begin_alike_with_changes_no_answer(which, start, first, second):

@@ -91,6 +91,7 @@ def test_every_backbone_can_be_an_expert(name: str, inner: str) -> None:
     assert (inner == "dien") == (not isinstance(added, int) and float(added.detach()) > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mmoe", "stem", "deepfm"])
 def test_learns_two_tasks(name: str) -> None:
     data = rated_dataset()

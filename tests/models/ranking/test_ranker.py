@@ -44,6 +44,7 @@ class Linear(torch.nn.Module):  # type: ignore[misc]
         return self.out(fields.flatten(1))[:, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name not in ("mmoe", "stem")])
 def test_learns_the_taste_that_was_planted(name: str) -> None:
     _, samples, features = prepared()
@@ -114,6 +115,7 @@ def test_the_same_seed_gives_the_same_model_and_another_another() -> None:
     assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [4, 15])
 def test_a_killed_training_goes_on_to_the_same_model(tmp_path: Path, killed_at: int) -> None:
     _, samples, features = prepared()
@@ -153,6 +155,7 @@ def test_calibration_is_fitted_on_validation_and_keeps_the_order(method: str) ->
     assert auc(y, after) == pytest.approx(auc(y, before), abs=0.03)
 
 
+@pytest.mark.slow
 def test_early_stop_keeps_the_best_epoch() -> None:
     _, samples, features = prepared()
     for stop_on in ("auc", "log_loss"):
@@ -191,6 +194,7 @@ def knowing() -> tuple[Any, Any, SideVectors]:
 KNOWING = QUICK.model_copy(update={"epochs": 6, "learning_rate": 0.02})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(BACKBONES))
 def test_knowledge_is_more_fields_of_every_backbone(name: str) -> None:
     samples, features, vectors = knowing()
