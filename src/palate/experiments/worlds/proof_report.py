@@ -148,6 +148,8 @@ def flips_said(listed: Sequence[Flip], values: int) -> str:
 
 def _against(found: Found, world: str, rival: str, figure: str) -> str:
     gap = difference(found, world, LLM, rival, figure)
+    if len(found[world, LLM]) < 2:
+        return f"{gap.mean:+.1%} against {rival} (one seed tells nothing apart)"
     told = "more than" if gap.low > 0 else "less than" if gap.high < 0 else "not told apart from"
     return f"{told} {rival} ({gap.mean:+.1%} [{gap.low:+.1%}, {gap.high:+.1%}])"
 
