@@ -178,6 +178,10 @@ class Snapshot:
     def index(self) -> FreshIndex:
         return FreshIndex(RestrictedIndex(self.vectors, self.columns, self.quantised))
 
+    def compile(self) -> bool:
+        """As `RestrictedIndex.compile`, of both indices."""
+        return self.index.main.compile() and self.likeness.compile()
+
     @property
     def gone(self) -> IntArray:
         """item_nums of the built ones that were deleted since."""

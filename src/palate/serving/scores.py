@@ -122,6 +122,8 @@ class Int8Scores:
     def __init__(self, quantised: Quantised, weights: FloatArray | None = None) -> None:
         self.codes, self.width = quantised.codes, quantised.codes.shape[1]
         self.scales = quantised.scales if weights is None else (quantised.scales * weights).astype(np.float32)
+        self.scales = self.scales.view()
+        self.scales.flags.writeable = False  # as those of a file: one compiled search does for both
         heaviest = 1.0 if weights is None else float(np.max(weights, initial=0))
         self._lost = quantised.error * heaviest
         self._longest = 127 * np.sqrt(self.width) * float(np.max(self.scales, initial=0))
