@@ -26,6 +26,7 @@ from palate.serving.grown import Chained, ItemNums
 from palate.serving.retrieve import RestrictedIndex
 from palate.serving.scores import Quantised
 from palate.serving.snapshot import FORMAT, content_hash, file_sha256
+from palate.serving.spans import Allowed, merge
 from palate.serving.versions import MANIFEST
 
 POPULAR = 4000  # items that are popular enough to be shown to anybody
@@ -116,7 +117,7 @@ class Snapshot:
             categories=Chained(base.categories, _categories(items)),
             **{
                 name: getattr(base, name)
-                for name in ("likeness", "by_turn", "newest", "user_nums", "_by_entity", "_stretches")
+                for name in ("likeness", "by_turn", "newest", "user_nums", "_by_entity", "_stretches", "_allowed")
             },
         )
         return grown
@@ -146,6 +147,14 @@ class Snapshot:
         if self.new is not None and item >= self.n_built:
             return int(self.new.leaves[item - self.n_built])
         return int(self.tree.node_of_items(self.tree.depth)[item])
+
+    def stretch(self, node: int) -> Allowed:
+        """The places of a node of the tree."""
+        return self._allowed[node]
+
+    @cached_property
+    def _allowed(self) -> list[Allowed]:
+        return [Allowed(merge([(node.start, node.stop)])) for node in self.tree.nodes]
 
     @property
     def name(self) -> str:

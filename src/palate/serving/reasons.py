@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import numpy as np
-
-from palate.data.dataset import FloatArray, IntArray
+from palate.data.dataset import IntArray
 from palate.interests.explore import Exploration
 from palate.serving.load import Snapshot
+from palate.serving.restrict import places_of
+from palate.serving.spans import Allowed
 
 Evidence = dict[str, Any]
 _EVIDENCE_FIELDS = ("kind", "name", "value", "text", "confidence", "model", "source", "prompt_hash", "as_of", "cost")
@@ -45,16 +45,12 @@ def by_history(snapshot: Snapshot, history: IntArray, n: int = 2) -> Callable[[i
     """For any item the `n` events of the history that are nearest to it by cosine."""
 
     @cache
-    def known() -> tuple[IntArray, FloatArray]:
-        past = np.unique(history)
-        vectors = snapshot.vectors[snapshot.tree.position[past]]
-        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        return past, (vectors / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+    def past() -> Allowed:
+        return Allowed(snapshot.stretch(0).spans, places_of(snapshot.tree.position, history))
 
     def reason(item: int) -> Reason:
-        past, vectors = known()
-        near = vectors @ snapshot.vector(item)
-        return Reason(_because(snapshot, past[np.lexsort((past, -near))[:n]].tolist()))
+        near, _ = snapshot.likeness.nearest(snapshot.vector(item), past(), n)
+        return Reason(_because(snapshot, near.tolist()))
 
     return reason
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from palate.data.dataset import IntArray
-from palate.data.query import Restrict
 from palate.knowledge.clusters import unit
 from palate.serving import reasons
 from palate.serving.candidates import Asked, Candidates
@@ -29,11 +28,12 @@ def similar(asked: Asked) -> list[Candidates]:
 
 def _neighbours(asked: Asked, item: int) -> tuple[list[int], list[float]]:
     snapshot, restrict, level = asked.snapshot, asked.query.restrict, asked.config.similar.level
-    if level:
-        own = int(snapshot.tree.node_of_items(min(level, snapshot.tree.depth))[item])
-        restrict = replace(restrict or Restrict(), nodes=(own,))
-    found, cosines = snapshot.likeness.search(
-        unit(snapshot.vector(item)[None]), restrict, asked.pool("similar"), None, asked.seen[1], away=asked.away_places
-    )
-    known: IntArray = found[0][found[0] >= 0]
-    return known.tolist(), cosines[0][: len(known)].tolist()
+    own = int(snapshot.tree.node_of_items(min(level, snapshot.tree.depth))[item])
+    vector, pool, away = unit(snapshot.vector(item)[None]), asked.pool("similar"), asked.away_places
+    if restrict is None:
+        found, cosines = snapshot.likeness.nearest(vector[0], snapshot.stretch(own), pool, away)
+        return found.tolist(), cosines.tolist()
+    narrowed = replace(restrict, nodes=(own,)) if level else restrict
+    rows, scores = snapshot.likeness.search(vector, narrowed, pool, None, asked.seen[1], away=away)
+    known: IntArray = rows[0][rows[0] >= 0]
+    return known.tolist(), scores[0][: len(known)].tolist()
