@@ -79,7 +79,7 @@ class Crew:
             run = run or self._waiting.get()
             slow = self._watch.after(_PATIENCE, self._add_thread)
             through = run.context.run(self._go, run)
-            slow.met()
+            slow.claim()
             if not through or self._is_spare():
                 return
             run = None
@@ -105,7 +105,7 @@ class Crew:
                     step = partial(run.steps.send, True)
                 except BaseException as error:
                     step = partial(run.steps.throw, error)
-                if due is not None and not due.met():
+                if due is not None and due.claim() is None:
                     with self._counting:
                         self.late -= 1
                     return False
@@ -137,25 +137,21 @@ class _Run(Generic[T]):
 
 
 class _Due:
-    """Either it is met, or `late` is called: never both."""
+    """Either it is met in time, or `late` is called: never both."""
 
-    __slots__ = ("_claim", "late")
+    __slots__ = ("_claimed", "late")
 
     def __init__(self, late: Callable[[], None]) -> None:
         self.late: Callable[[], None] | None = late
-        self._claim = threading.Lock()
+        self._claimed = threading.Lock()
 
-    def met(self) -> bool:
-        """Whether it was met in time."""
-        if not self._claim.acquire(blocking=False):
-            return False
-        self.late = None  # what it holds is free before its time has come
-        return True
-
-    def passed(self) -> None:
+    def claim(self) -> Callable[[], None] | None:
+        """`late`, for whoever comes first."""
         late = self.late
-        if late is not None and self._claim.acquire(blocking=False):
-            late()
+        if not self._claimed.acquire(blocking=False):
+            return None
+        self.late = None  # what it holds is free before its time has come
+        return late
 
 
 class _Watch:
@@ -182,13 +178,20 @@ class _Watch:
     def _look(self) -> None:
         while True:
             with self._changed:
+                late = self._passed()
                 self._wakes = self._due[0][0] if self._due else float("inf")
-                self._changed.wait(self._wakes - time.monotonic() if self._due else None)
-                now, passed = time.monotonic(), list[_Due]()
-                while self._due and self._due[0][0] <= now:
-                    passed.append(heapq.heappop(self._due)[2])
-            for each in passed:
-                each.passed()
+                if not late:
+                    self._changed.wait(self._wakes - time.monotonic() if self._due else None)
+            for each in late:
+                each()
+
+    def _passed(self) -> list[Callable[[], None]]:
+        """What is late now; what was met is dropped, so that the next waking is for something open."""
+        late, now = list[Callable[[], None]](), time.monotonic()
+        while self._due and (self._due[0][2].late is None or self._due[0][0] <= now):
+            call = heapq.heappop(self._due)[2].claim()
+            late += [call] if call else []
+        return late
 
 
 def _settle(future: asyncio.Future[T], answer: T, error: BaseException | None) -> None:
