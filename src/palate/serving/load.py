@@ -117,7 +117,16 @@ class Snapshot:
             categories=Chained(base.categories, _categories(items)),
             **{
                 name: getattr(base, name)
-                for name in ("likeness", "by_turn", "newest", "user_nums", "_by_entity", "_stretches", "_allowed")
+                for name in (
+                    "likeness",
+                    "by_turn",
+                    "newest",
+                    "user_nums",
+                    "_by_entity",
+                    "_stretches",
+                    "_allowed",
+                    "_leaves",
+                )
             },
         )
         return grown
@@ -146,7 +155,7 @@ class Snapshot:
         """The leaf, as a node."""
         if self.new is not None and item >= self.n_built:
             return int(self.new.leaves[item - self.n_built])
-        return int(self.tree.node_of_items(self.tree.depth)[item])
+        return self._leaves.item(item)
 
     def stretch(self, node: int) -> Allowed:
         """The places of a node of the tree."""
@@ -155,6 +164,10 @@ class Snapshot:
     @cached_property
     def _allowed(self) -> list[Allowed]:
         return [Allowed(merge([(node.start, node.stop)])) for node in self.tree.nodes]
+
+    @cached_property
+    def _leaves(self) -> IntArray:
+        return self.tree.node_of_items(self.tree.depth)
 
     @property
     def name(self) -> str:
