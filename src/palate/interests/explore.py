@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -78,12 +79,28 @@ class TransitionTable:
         self._best = best.select("next_node", "probability", "model", "prompt_hash")
         self._columns = self._best.get_columns()
         self.next_nodes: IntArray = best["next_node"].to_numpy().astype(np.int32)
+        self.compiled: Any = None  # `prospect_kernels`, after `compile`
         self._with: dict[int, list[Transition]] = {}
         self._ends = best.select("node_a", "node_b").to_numpy().astype(np.int64)
         self._keys = _pair_key(self._ends[:, 0], self._ends[:, 1])
 
     def __len__(self) -> int:
         return self.rows.height
+
+    def compile(self) -> bool:
+        """Have interests drawn by compiled code (numba) from now on; False where that cannot be. See `Int8Scores`."""
+        if find_spec("numba") is None or self._dense is None or not len(self):
+            return False
+        from palate.interests import prospect_kernels
+
+        some, one = np.zeros(2, np.int32), np.ones(2)
+        node_of = np.zeros(1, np.int32)
+        node_of.flags.writeable = False
+        prospect_kernels.interests(node_of, some, _weights(1, 1.0), 1)
+        _, *outcomes, _ = prospect_kernels.pairs(some, one, one, *self.stretches, some, 1.0)
+        prospect_kernels.settle(*outcomes, False, one / 2, 1.0, 1)
+        self.compiled = prospect_kernels
+        return True
 
     def of(self, a: int, b: int) -> list[Transition]:
         """What comes after the pair; (a, a) is a single interest. Empty if the table has no such pair."""
@@ -98,6 +115,12 @@ class TransitionTable:
             return self._dense[0][a, b], self._dense[1][a, b]
         keys = _pair_key(np.minimum(a, b).astype(np.int64), np.maximum(a, b).astype(np.int64))
         return np.searchsorted(self._keys, keys, "left"), np.searchsorted(self._keys, keys, "right")
+
+    @property
+    def stretches(self) -> tuple[IntArray, IntArray]:
+        """`spans` of all pairs, where the nodes are few."""
+        assert self._dense is not None
+        return self._dense
 
     @cached_property
     def _dense(self) -> tuple[IntArray, IntArray] | None:
@@ -184,16 +207,20 @@ def prospects_of(
     node_of = tree.node_of_items(level)
     if len(query.history) == 0 or len(transitions) == 0:
         return None
-    nodes, weights = _recent_interests(node_of[query.history[-config.recent :]], config.half_life)
-    met = np.bincount(node_of[query.history], minlength=len(tree.nodes)) / len(query.history)
+    recent = _weights(min(config.recent, len(query.history)), config.half_life)
+    if transitions.compiled is not None:
+        nodes, weights, met = transitions.compiled.interests(node_of, query.history, recent, len(tree.nodes))
+    else:
+        nodes, weights = _recent_interests(node_of[query.history[-len(recent) :]], recent)
+        met = np.bincount(node_of[query.history], minlength=len(tree.nodes)) / len(query.history)
     rare = config.rare_share / tree.size_of(level)
     return Prospects(nodes, weights, met, transitions, config.interests, config.attempts, rare)
 
 
-def _recent_interests(nodes: IntArray, half_life: float) -> tuple[IntArray, npt.NDArray[np.float64]]:
+def _recent_interests(nodes: IntArray, recent: npt.NDArray[np.float64]) -> tuple[IntArray, npt.NDArray[np.float64]]:
     """Distinct nodes of recent events (oldest first) and the chance of each."""
     distinct = np.flatnonzero(np.bincount(nodes)).astype(np.int32)
-    weights = np.bincount(nodes, _weights(len(nodes), half_life))[distinct]
+    weights = np.bincount(nodes, recent)[distinct]
     # A node that is too old to weigh anything must still be drawable without replacement.
     weights = np.maximum(weights / weights.sum(), 1e-9)
     return distinct, weights / weights.sum()

@@ -85,6 +85,13 @@ class Prospects:
         rare: float,
     ) -> None:
         self.nodes, self.attempts, self.pairwise = nodes, attempts, size == 2 and len(nodes) > 1
+        self._compiled = table.compiled
+        if self.pairwise and self._compiled is not None:
+            known, self.drawn, self.new, self.share, self.rare, self.nothing_new = self._compiled.pairs(
+                nodes, weights, met, *table.stretches, table.next_nodes, rare
+            )
+            if known:
+                return
         found = _pairs(nodes, met, table) if self.pairwise else _alone(nodes, met, table)
         self.drawn = (_in_pairs(weights) if self.pairwise else weights).ravel()
         self.new, self.rare = found.new.ravel(), found.rare.ravel()
@@ -94,15 +101,25 @@ class Prospects:
     def draw(self, rng: np.random.Generator) -> Drawn | None:
         """One of the possible outcomes by its chance; None where there is nothing."""
         for_sure = self.nothing_new < 1e-12
-        if for_sure or rng.random() >= self.nothing_new**self.attempts:
-            place = self._one_of(self.new >= 0, 1, rng)[0]
-            return Drawn(self._from(place), node := int(self.new[place]), True, self._chance_of_new(node))
-        tried = self._one_of(self.new < 0, self.attempts, rng)
-        place = tried[int(np.argmin(self.share[tried]))]
-        if not np.isfinite(self.share[place]):
+        is_new = for_sure or rng.random() >= self.nothing_new**self.attempts
+        draws = rng.random(1 if is_new else self.attempts)
+        place, chance = self._settled(is_new, draws)
+        if not is_new and not np.isfinite(self.share[place]):
             return None
-        node, share = int(self.rare[place]), float(self.share[place])
-        return Drawn(self._from(place), node, False, self._chance_of_rare(node, share))
+        return Drawn(self._from(place), int((self.new if is_new else self.rare)[place]), is_new, chance)
+
+    def _settled(self, is_new: bool, draws: Floats) -> tuple[int, float]:
+        """The pair that draws in [0, 1) come to, and the chance of where it leads."""
+        if self._compiled is not None:
+            outcomes = self.drawn, self.new, self.share, self.rare
+            found: tuple[int, float] = self._compiled.settle(*outcomes, is_new, draws, self.nothing_new, self.attempts)
+            return found
+        tried = self._one_of((self.new >= 0) == is_new, draws)
+        place = int(tried[self.share[tried].argmin()])
+        if is_new:
+            return place, self._chance_of_new(int(self.new[place]))
+        share = float(self.share[place])
+        return place, self._chance_of_rare(int(self.rare[place]), share) if np.isfinite(share) else 0.0
 
     @cached_property
     def chances(self) -> dict[int, float]:
@@ -127,10 +144,10 @@ class Prospects:
         above = float(old[self.share >= share].sum())
         return (above**self.attempts - max(above - here, 0.0) ** self.attempts) * own / here
 
-    def _one_of(self, mask: npt.NDArray[np.bool_], n: int, rng: np.random.Generator) -> IntArray:
-        """Draws among those of the mask, by their chance."""
+    def _one_of(self, mask: npt.NDArray[np.bool_], draws: Floats) -> IntArray:
+        """Among those of the mask, by their chance."""
         bounds = (self.drawn * mask).cumsum()
-        places = bounds.searchsorted(rng.random(n) * bounds[-1], side="right")
+        places = bounds.searchsorted(draws * bounds[-1], side="right")
         last: IntArray = np.minimum(places, bounds.searchsorted(bounds[-1]))
         return last
 

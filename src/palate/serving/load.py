@@ -201,7 +201,8 @@ class Snapshot:
         return FreshIndex(RestrictedIndex(self.vectors, self.columns, self.quantised))
 
     def compile(self) -> bool:
-        """As `RestrictedIndex.compile`, of both indices."""
+        """As `RestrictedIndex.compile`, of both indices and the transitions."""
+        self.transitions.compile()
         return self.index.main.compile() and self.likeness.compile()
 
     @property
