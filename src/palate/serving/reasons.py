@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from palate.data.dataset import IntArray
 from palate.interests.explore import Exploration
@@ -17,16 +16,14 @@ Evidence = dict[str, Any]
 _EVIDENCE_FIELDS = ("kind", "name", "value", "text", "confidence", "model", "source", "prompt_hash", "as_of", "cost")
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """`text` in plain words (not escaped), `evidence` the knowledge it rests on: who said what, asked how."""
 
     text: str
     evidence: tuple[Evidence, ...] = ()
 
 
-@dataclass(frozen=True)
-class Recommendation:
+class Recommendation(NamedTuple):
     """An item of a slate. `score` is the source's: an inner product, a cosine ("similar"), events ("popular").
 
     `propensity`: the chance with which it came to its place, see `arrange`; None where it is not known.
@@ -36,7 +33,7 @@ class Recommendation:
     title: str
     score: float
     source: str
-    reasons: tuple[Reason, ...] = field(default=())
+    reasons: tuple[Reason, ...] = ()
     ranked: float | None = None  # the ranker's score
     propensity: float | None = None
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 PATIENCE = 2.0  # seconds that a lock is waited for
 _EVENT = ", ".join(field.name for field in fields(Event))
-_IMPRESSION = ", ".join(field.name for field in fields(Impression))
+_IMPRESSION = ", ".join(Impression._fields)
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL, item_id TEXT NOT NULL,
@@ -105,8 +105,8 @@ class SqliteState:
         return [Event(*row) for row in rows[::-1]]
 
     def add_impressions(self, impressions: Sequence[Impression]) -> None:
-        insert = f"INSERT INTO impressions ({_IMPRESSION}) VALUES ({', '.join('?' * len(fields(Impression)))})"
-        self._write(lambda db: db.executemany(insert, [tuple(vars(each).values()) for each in impressions]))
+        insert = f"INSERT INTO impressions ({_IMPRESSION}) VALUES ({', '.join('?' * len(Impression._fields))})"
+        self._write(lambda db: db.executemany(insert, impressions))
 
     def vector(self, user_id: str, tag: str) -> FloatArray | None:
         rows = self._read(
