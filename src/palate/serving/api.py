@@ -27,6 +27,7 @@ from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.operations import Operations
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import PipelineConfig
+from palate.serving.plain import PlainRoute
 from palate.serving.running import Running
 from palate.serving.slates import Slates, parse_restrict
 from palate.serving.stages import Steps
@@ -106,7 +107,6 @@ def create_app(
 def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
     routes = APIRouter(prefix="/v1", dependencies=_KEY)
 
-    @routes.get("/recommend/{user_id}", response_model=dict[str, Any])
     async def recommend_user(
         user_id: str,
         n: Count = 10,
@@ -126,6 +126,9 @@ def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
             return json_response({"user_id": user_id, "known_user": known, **answer}, headers)
 
         return await crew().awaited(steps())
+
+    plain = {"response_model": dict[str, Any], "methods": ["GET"], "route_class_override": PlainRoute}
+    routes.add_api_route("/recommend/{user_id}", recommend_user, **plain)
 
     @routes.post("/recommend", response_model=dict[str, Any])
     async def recommend_history(

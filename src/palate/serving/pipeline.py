@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import numpy as np
 
@@ -162,11 +163,13 @@ def _candidates(asked: Asked, stages: Stages) -> Steps[list[Candidates]]:
 
 def _ranked(asked: Asked, lists: Sequence[Candidates], stages: Stages) -> Steps[list[Sequence[Entry]]]:
     """Each list in the ranker's order, or all in one. An order that was drawn stays where shares hold."""
-    known = np.unique(np.concatenate([each.items for each in lists])) if lists else np.zeros(0, dtype=np.int32)
+    all_items = np.concatenate([np.zeros(0, dtype=np.int32), *(each.items for each in lists)])
+    known, place = np.unique(all_items, return_inverse=True)
     scores = None if asked.config.rank == "off" else (yield from _rank_scores(asked, known, stages))
     if scores is None:
         return [Listed(each) for each in lists]
-    own = [scores[np.searchsorted(known, each.items)] for each in lists]
+    ends = accumulate(len(each.items) for each in lists)
+    own = [scores[place[end - len(each.items) : end]] for each, end in zip(lists, ends, strict=True)]
     if asked.config.rank == "across":
         once: dict[int, Entry] = {}
         for each, ranked in zip(lists, own, strict=True):
