@@ -134,7 +134,7 @@ class Prospects:
 
     def _chance_of_new(self, node: int) -> float:
         own = float(self.drawn[self.new == node].sum())
-        return own * (1 - self.nothing_new**self.attempts) / (1 - self.nothing_new)
+        return float(own * (1 - self.nothing_new**self.attempts) / (1 - self.nothing_new))
 
     def _chance_of_rare(self, node: int, share: float) -> float:
         """Of a node that has that share of the history."""
@@ -142,7 +142,7 @@ class Prospects:
         tied = self.share == share
         here, own = float(old[tied].sum()), float(old[tied & (self.rare == node)].sum())
         above = float(old[self.share >= share].sum())
-        return (above**self.attempts - max(above - here, 0.0) ** self.attempts) * own / here
+        return float((above**self.attempts - max(above - here, 0.0) ** self.attempts) * own / here)
 
     def _one_of(self, mask: npt.NDArray[np.bool_], draws: Floats) -> IntArray:
         """Among those of the mask, by their chance."""

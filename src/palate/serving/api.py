@@ -127,8 +127,8 @@ def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
 
         return await crew().awaited(steps())
 
-    plain = {"response_model": dict[str, Any], "methods": ["GET"], "route_class_override": PlainRoute}
-    routes.add_api_route("/recommend/{user_id}", recommend_user, **plain)
+    path, answer = "/recommend/{user_id}", dict[str, Any]
+    routes.add_api_route(path, recommend_user, response_model=answer, route_class_override=PlainRoute)
 
     @routes.post("/recommend", response_model=dict[str, Any])
     async def recommend_history(

@@ -41,11 +41,9 @@ class Crew:
 
     def run(self, steps: Steps[T]) -> T:
         """To the end, from a thread that can wait; what it raises is raised here."""
-        ended, done = list[tuple[T, BaseException | None]](), threading.Lock()
-        done.acquire()
-        self._begin(steps, lambda answer, error: (ended.append((answer, error)), done.release()))
-        done.acquire()
-        answer, error = ended[0]
+        ended: SimpleQueue[tuple[T, BaseException | None]] = SimpleQueue()
+        self._begin(steps, lambda answer, error: ended.put((answer, error)))
+        answer, error = ended.get()
         if error is not None:
             raise error
         return answer

@@ -45,8 +45,8 @@ def ordinary(request: Request) -> dict[str, Any] | None:
         else:
             return None
     for header, text in request.scope["headers"]:
-        if (name := _HEADERS.get(header)) is not None:
-            word = text.decode("latin-1")
+        if header in _HEADERS:
+            name, word = _HEADERS[header], text.decode("latin-1")
             if name in given or not _WORD.fullmatch(word):
                 return None
             given[name] = word
