@@ -141,9 +141,12 @@ class _Shelf:
     def next_turn(self) -> int | None:
         """The list that is furthest behind its share and has something; what is taken or full is passed by for good."""
         while self.waiting:
-            total = sum(self.shares[number] for number in self.waiting)
-            size = len(self.taken) + 1
-            turn = max(self.waiting, key=lambda number: self.shares[number] / total * size - self.given[number])
+            total = sum([self.shares[number] for number in self.waiting])
+            size, turn, most = len(self.taken) + 1, -1, float("-inf")
+            for number in self.waiting:
+                behind = self.shares[number] / total * size - self.given[number]
+                if behind > most:
+                    turn, most = number, behind
             if self._advance(turn):
                 return turn
             del self.waiting[turn]
