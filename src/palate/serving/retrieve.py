@@ -20,8 +20,7 @@ from palate.serving.spans import Allowed, merge
 
 # Below this share of its stretches it is cheaper to gather the allowed rows than to read the stretches through
 # (`benchmarks/retrieval.py --plans` measures where the two cross).
-GATHER_BELOW = {"float32": 0.25, "int8": 0.1, "int8 in a cache": 0.5}
-_CACHED = 8 * 2**20  # bytes of codes that stay in a processor's cache from one search to the next
+GATHER_BELOW = {"float32": 0.25, "int8": 0.1}
 _CODES_FROM = 512  # allowed items from which the codes' narrower rows pay for their wider margin
 _CODES_FOR = 8  # queries at once, beyond which float32 by BLAS is faster than codes query by query
 _SHORT = 64  # rows: stretches that are shorter on average cost more calls of BLAS than their rows cost to gather
@@ -143,7 +142,7 @@ class RestrictedIndex:
         """Of one query [d] the k best items, or fewer, and their scores, among places that are known to be allowed."""
         if self._int8 is not None and self._int8.answers:
             items, scores = np.empty(k, dtype=np.int32), np.empty(k, dtype=np.float32)
-            n = self._int8.best(query, allowed, away, self._scans(allowed), items, scores)
+            n = self._int8.best(query, allowed, away, _scans(allowed), items, scores)
             return items[:n] + np.int32(self.first), scores[:n]
         some = self._candidates(query[None], allowed, away, k)[0] if allowed.size else np.zeros(0, dtype=np.int64)
         return self._ordered(query, some, k)
@@ -220,7 +219,7 @@ class RestrictedIndex:
     def _candidates(self, queries: FloatArray, allowed: Allowed, away: Positions | None, k: int) -> Found:
         """For each query places among which its k best are."""
         if self._int8 is not None and self._int8.compiled and self._takes_codes(len(queries), allowed):
-            found = self._int8.candidates(queries, allowed, away, k, self._scans(allowed))
+            found = self._int8.candidates(queries, allowed, away, k, _scans(allowed))
             return [self._fewer(query, some, k) for query, some in zip(queries, found, strict=True)]
         scorer = self._float or self._int8
         assert scorer is not None
@@ -231,13 +230,6 @@ class RestrictedIndex:
     def _takes_codes(self, n_queries: int, allowed: Allowed) -> bool:
         """Codes are read anew for each query; BLAS reads float32 once for all of them."""
         return self._float is None or (n_queries <= _CODES_FOR and allowed.size >= _CODES_FROM)
-
-    def _scans(self, allowed: Allowed) -> bool:
-        """Whether the compiled search reads stretches through, or the allowed rows alone."""
-        if allowed.rows is None:
-            return True
-        where = "int8 in a cache" if allowed.width * self.width <= _CACHED else "int8"
-        return allowed.size >= GATHER_BELOW[where] * allowed.width
 
     def _fewer(self, query: FloatArray, positions: Positions, k: int) -> Positions:
         """Of many candidates those that float32 products leave."""
@@ -263,6 +255,11 @@ class RestrictedIndex:
             rows *= wide
             result[start : start + len(rows)] = rows.sum(axis=1)
         return result if self.weights is None else result * self.weights[positions]
+
+
+def _scans(allowed: Allowed) -> bool:
+    """Whether the compiled search reads stretches through, or the allowed rows alone."""
+    return allowed.rows is None or allowed.size >= GATHER_BELOW["int8"] * allowed.width
 
 
 def _scored(
