@@ -22,7 +22,7 @@ Ended = Callable[[Any, BaseException | None], object]
 
 _LATE = 8  # stages that may be late at once; while so many are, no other is begun
 _PATIENCE = 0.2  # seconds after which those that wait no longer wait for one that is slow
-_MOST = 40  # threads that take what waits, where all are slow
+_MOST = 40  # that are slow at once and not waited for
 
 
 class Crew:
@@ -35,7 +35,8 @@ class Crew:
 
     def __init__(self) -> None:
         self.late = 0  # stages that are
-        self._threads = 0  # that take what waits
+        self._slow = self._owed = 0  # threads whose place another has; those that none could be put in place of
+        self._begun = False
         self._waiting: SimpleQueue[_Run[Any]] = SimpleQueue()
         self._watch, self._counting = _Watch(), threading.Lock()
 
@@ -61,35 +62,46 @@ class Crew:
         return await future
 
     def _begin(self, steps: Steps[Any], ended: Ended) -> None:
-        if not self._threads:
-            self._add_thread()
         self._waiting.put(_Run(steps, ended, partial(next, steps)))
-
-    def _add_thread(self) -> None:
         with self._counting:
-            if self._threads >= _MOST:
-                return
-            self._threads += 1
-        threading.Thread(target=self._serve, name="slates", daemon=True).start()
+            first, self._begun = not self._begun, True
+        if first:
+            self._add_thread()
 
-    def _serve(self, run: _Run[Any] | None = None) -> None:
+    def _add_thread(self, run: _Run[Any] | None = None) -> None:
+        threading.Thread(target=self._serve, args=(run,), name="slates", daemon=True).start()
+
+    def _serve(self, run: _Run[Any] | None) -> None:
+        """One run after the other, the first perhaps on its way, until another thread has this one's place."""
         while True:
-            run = run or self._waiting.get()
-            slow = self._watch.after(_PATIENCE, self._add_thread)
-            through = run.context.run(self._go, run)
-            slow.claim()
-            if not through or self._is_spare():
+            if run is None:
+                run = self._waiting.get()
+                run.slow = self._watch.after(_PATIENCE, self._give_place)
+            if not run.context.run(self._go, run):
+                return
+            if run.slow is not None and run.slow.claim() is None and not self._has_place():
                 return
             run = None
 
-    def _is_spare(self) -> bool:
+    def _give_place(self) -> None:
+        """Another thread for what waits behind one that is slow."""
         with self._counting:
-            spare = self._threads > 1
-            self._threads -= spare
-        return spare
+            if self._slow >= _MOST:
+                self._owed += 1
+                return
+            self._slow += 1
+        self._add_thread()
+
+    def _has_place(self) -> bool:
+        """Whether a thread that was slow serves on, since none could be put in its place."""
+        with self._counting:
+            owed = self._owed > 0
+            self._owed -= owed
+            self._slow -= not owed
+        return owed
 
     def _go(self, run: _Run[Any]) -> bool:
-        """Whether this thread came to the end of the steps; else another has taken its place."""
+        """Whether this thread came to the end of the steps; else another goes on with them."""
         step = run.step
         try:
             while True:
@@ -121,7 +133,7 @@ class Crew:
         with self._counting:
             self.late += 1
         run.step, run.context = partial(run.steps.send, False), run.context.copy()
-        threading.Thread(target=self._serve, args=(run,), name="slates", daemon=True).start()
+        self._add_thread(run)
 
 
 @dataclass
@@ -132,6 +144,7 @@ class _Run(Generic[T]):
     ended: Ended
     step: Callable[[], Stage]
     context: Context = field(default_factory=copy_context)
+    slow: _Due | None = None  # claimed by whoever ends it, or another thread has the place
 
 
 class _Due:
