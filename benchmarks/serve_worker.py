@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -17,6 +18,7 @@ from palate.serving.api import create_app
 from palate.serving.metering import Meter
 from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.slates import Slates
+from palate.serving.stages import Steps, inline
 from palate.serving.state import open_state
 from palate.serving.variants import Variants
 
@@ -37,8 +39,13 @@ def _answer_a_constant(app: FastAPI) -> None:
     """The same routes, checks and headers, and a body as large: what the server could do at most."""
     live = app.state.live
     slates = Slates(live, Variants(), Meter())
-    kept = slates.answer(live.snapshot, live.snapshot.user_ids[0], 10, None, True, "constant")
-    Slates.answer = lambda self, *asked, **also: kept  # type: ignore[method-assign]
+    kept = inline(slates.answer(live.snapshot, live.snapshot.user_ids[0], 10, None, True, "constant"))
+
+    def constant(self: Slates, *asked: object, **also: object) -> Steps[dict[str, Any]]:
+        return kept
+        yield
+
+    Slates.answer = constant  # type: ignore[assignment,method-assign]
     live.past = type(live)(live.built).past  # no state is asked
     live.show = lambda shown: None
 

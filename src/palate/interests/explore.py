@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import IntArray
 from palate.data.query import Query, Restrict
-from palate.interests.prospects import Prospects
+from palate.interests.prospects import Drawn, Prospects
 from palate.interests.tree import InterestTree
 
 _DENSE = 1024  # nodes up to which all pairs are tabled: 8 MiB
@@ -76,7 +77,9 @@ class TransitionTable:
             "node_a", "node_b", "probability", descending=[False, False, True], nulls_last=True, maintain_order=True
         )
         self._best = best.select("next_node", "probability", "model", "prompt_hash")
+        self._columns = self._best.get_columns()
         self.next_nodes: IntArray = best["next_node"].to_numpy().astype(np.int32)
+        self.compiled: Any = None  # `prospect_kernels`, after `compile`
         self._with: dict[int, list[Transition]] = {}
         self._ends = best.select("node_a", "node_b").to_numpy().astype(np.int64)
         self._keys = _pair_key(self._ends[:, 0], self._ends[:, 1])
@@ -84,20 +87,40 @@ class TransitionTable:
     def __len__(self) -> int:
         return self.rows.height
 
+    def compile(self) -> bool:
+        """Have interests drawn by compiled code (numba) from now on; False where that cannot be. See `Int8Scores`."""
+        if find_spec("numba") is None or self._dense is None or not len(self):
+            return False
+        from palate.interests import prospect_kernels
+
+        some, one = np.zeros(2, np.int32), np.ones(2)
+        node_of = np.zeros(1, np.int32)
+        node_of.flags.writeable = False
+        prospect_kernels.interests(node_of, some, _weights(1, 1.0), 1)
+        _, *outcomes, _ = prospect_kernels.pairs(some, one, one, *self.stretches, some, 1.0)
+        prospect_kernels.settle(*outcomes, False, one / 2, 1.0, 1)
+        self.compiled = prospect_kernels
+        return True
+
     def of(self, a: int, b: int) -> list[Transition]:
         """What comes after the pair; (a, a) is a single interest. Empty if the table has no such pair."""
         start, stop = self.spans(np.int64(a), np.int64(b))
-        return [Transition(*row) for row in self._best[int(start) : int(stop)].iter_rows()] if start < stop else []
+        return [Transition(*(column[row] for column in self._columns)) for row in range(int(start), int(stop))]
 
     def spans(self, a: Any, b: Any) -> tuple[Any, Any]:
         """For arrays of pairs where each has its stretch of `next_nodes`."""
-        low, high = np.minimum(a, b), np.maximum(a, b)
         if self._dense is not None:
             last = len(self._dense[0]) - 1  # of no pair
-            low, high = np.minimum(low, last), np.minimum(high, last)
-            return self._dense[0][low, high], self._dense[1][low, high]
-        keys = _pair_key(low.astype(np.int64), high.astype(np.int64))
+            a, b = np.minimum(a, last), np.minimum(b, last)
+            return self._dense[0][a, b], self._dense[1][a, b]
+        keys = _pair_key(np.minimum(a, b).astype(np.int64), np.maximum(a, b).astype(np.int64))
         return np.searchsorted(self._keys, keys, "left"), np.searchsorted(self._keys, keys, "right")
+
+    @property
+    def stretches(self) -> tuple[IntArray, IntArray]:
+        """`spans` of all pairs, where the nodes are few."""
+        assert self._dense is not None
+        return self._dense
 
     @cached_property
     def _dense(self) -> tuple[IntArray, IntArray] | None:
@@ -106,7 +129,7 @@ class TransitionTable:
         if most > _DENSE:
             return None
         ends = np.arange(most + 1, dtype=np.int64)
-        keys = _pair_key(ends[:, None], ends)
+        keys = _pair_key(np.minimum(ends[:, None], ends), np.maximum(ends[:, None], ends))
         both = (np.searchsorted(self._keys, keys, side) for side in ("left", "right"))
         start, stop = (found.astype(np.int32) for found in both)
         return start, stop
@@ -173,8 +196,7 @@ def explore(
     if drawn is None:
         return Exploration(query)
     proposed = next(each for each in _proposals(transitions, drawn.from_nodes) if each.next_node == drawn.to_node)
-    found = _towards(query, tree.node_of_items(level), drawn.from_nodes, proposed, novel=drawn.novel)
-    return replace(found, chance=drawn.chance)
+    return _towards(query, tree.node_of_items(level), proposed, drawn)
 
 
 def prospects_of(
@@ -185,20 +207,29 @@ def prospects_of(
     node_of = tree.node_of_items(level)
     if len(query.history) == 0 or len(transitions) == 0:
         return None
-    nodes, weights = _recent_interests(node_of[query.history[-config.recent :]], config.half_life)
-    met = np.bincount(node_of[query.history], minlength=len(tree.nodes)) / len(query.history)
+    recent = _weights(min(config.recent, len(query.history)), config.half_life)
+    if transitions.compiled is not None:
+        nodes, weights, met = transitions.compiled.interests(node_of, query.history, recent, len(tree.nodes))
+    else:
+        nodes, weights = _recent_interests(node_of[query.history[-len(recent) :]], recent)
+        met = np.bincount(node_of[query.history], minlength=len(tree.nodes)) / len(query.history)
     rare = config.rare_share / tree.size_of(level)
     return Prospects(nodes, weights, met, transitions, config.interests, config.attempts, rare)
 
 
-def _recent_interests(nodes: IntArray, half_life: float) -> tuple[IntArray, npt.NDArray[np.float64]]:
+def _recent_interests(nodes: IntArray, recent: npt.NDArray[np.float64]) -> tuple[IntArray, npt.NDArray[np.float64]]:
     """Distinct nodes of recent events (oldest first) and the chance of each."""
-    age = np.arange(len(nodes))[::-1]
-    distinct, place = np.unique(nodes, return_inverse=True)
-    weights = np.bincount(place, 0.5 ** (age / half_life))
+    distinct = np.flatnonzero(np.bincount(nodes)).astype(np.int32)
+    weights = np.bincount(nodes, recent)[distinct]
     # A node that is too old to weigh anything must still be drawable without replacement.
     weights = np.maximum(weights / weights.sum(), 1e-9)
     return distinct, weights / weights.sum()
+
+
+@lru_cache(1024)
+def _weights(n: int, half_life: float) -> npt.NDArray[np.float64]:
+    """Of n events, oldest first."""
+    return np.asarray(0.5 ** (np.arange(n)[::-1] / half_life))
 
 
 def _proposals(transitions: TransitionTable, drawn: tuple[int, ...]) -> Iterator[Transition]:
@@ -211,9 +242,8 @@ def _proposals(transitions: TransitionTable, drawn: tuple[int, ...]) -> Iterator
             yield from transitions.with_node(node)
 
 
-def _towards(
-    query: Query, node_of: IntArray, drawn: tuple[int, ...], transition: Transition, *, novel: bool
-) -> Exploration:
+def _towards(query: Query, node_of: IntArray, transition: Transition, drawn: Drawn) -> Exploration:
     restricted = replace(query, restrict=replace(query.restrict or Restrict(), nodes=(transition.next_node,)))
-    latest = tuple(int(query.history[node_of[query.history] == node][-1]) for node in drawn)
-    return Exploration(restricted, drawn, transition.next_node, latest, transition, novel)
+    nodes, items = node_of[query.history[::-1]].tolist(), query.history[::-1]
+    latest = tuple(int(items[nodes.index(node)]) for node in drawn.from_nodes)
+    return Exploration(restricted, drawn.from_nodes, drawn.to_node, latest, transition, drawn.novel, drawn.chance)

@@ -85,6 +85,13 @@ class Prospects:
         rare: float,
     ) -> None:
         self.nodes, self.attempts, self.pairwise = nodes, attempts, size == 2 and len(nodes) > 1
+        self._compiled = table.compiled
+        if self.pairwise and self._compiled is not None:
+            known, self.drawn, self.new, self.share, self.rare, self.nothing_new = self._compiled.pairs(
+                nodes, weights, met, *table.stretches, table.next_nodes, rare
+            )
+            if known:
+                return
         found = _pairs(nodes, met, table) if self.pairwise else _alone(nodes, met, table)
         self.drawn = (_in_pairs(weights) if self.pairwise else weights).ravel()
         self.new, self.rare = found.new.ravel(), found.rare.ravel()
@@ -94,43 +101,54 @@ class Prospects:
     def draw(self, rng: np.random.Generator) -> Drawn | None:
         """One of the possible outcomes by its chance; None where there is nothing."""
         for_sure = self.nothing_new < 1e-12
-        if for_sure or rng.random() >= self.nothing_new**self.attempts:
-            place = self._one_of(self.new >= 0, 1, rng)[0]
-            return Drawn(self._from(place), int(self.new[place]), True, self.chances[int(self.new[place])])
-        tried = self._one_of(self.new < 0, self.attempts, rng)
-        place = tried[int(np.argmin(self.share[tried]))]
-        if not np.isfinite(self.share[place]):
+        is_new = for_sure or rng.random() >= self.nothing_new**self.attempts
+        draws = rng.random(1 if is_new else self.attempts)
+        place, chance = self._settled(is_new, draws)
+        if not is_new and not np.isfinite(self.share[place]):
             return None
-        return Drawn(self._from(place), int(self.rare[place]), False, self.chances[int(self.rare[place])])
+        return Drawn(self._from(place), int((self.new if is_new else self.rare)[place]), is_new, chance)
+
+    def _settled(self, is_new: bool, draws: Floats) -> tuple[int, float]:
+        """The pair that draws in [0, 1) come to, and the chance of where it leads."""
+        if self._compiled is not None:
+            outcomes = self.drawn, self.new, self.share, self.rare
+            found: tuple[int, float] = self._compiled.settle(*outcomes, is_new, draws, self.nothing_new, self.attempts)
+            return found
+        tried = self._one_of((self.new >= 0) == is_new, draws)
+        place = int(tried[self.share[tried].argmin()])
+        if is_new:
+            return place, self._chance_of_new(int(self.new[place]))
+        share = float(self.share[place])
+        return place, self._chance_of_rare(int(self.rare[place]), share) if np.isfinite(share) else 0.0
 
     @cached_property
     def chances(self) -> dict[int, float]:
         """Of each node that may be explored; what is missing to 1 is the chance that nothing is."""
-        found: dict[int, float] = {}
-        new = self.new >= 0
-        times = (1 - self.nothing_new**self.attempts) / (1 - self.nothing_new) if self.nothing_new < 1 else 0.0
-        if times:
-            chances = np.bincount(self.new[new], self.drawn[new])
-            found = {node: times * float(chances[node]) for node in np.flatnonzero(chances).tolist()}
+        may = self.drawn > 0
+        found = {node: self._chance_of_new(node) for node in np.unique(self.new[may & (self.new >= 0)]).tolist()}
         if self.nothing_new < 1e-12:
             return found
-        above = self.nothing_new
-        rarely = ~new & np.isfinite(self.share) & (self.drawn > 0)
-        for share in np.unique(self.share[rarely]).tolist():
-            tied = rarely & (self.share == share)
-            here = float(self.drawn[tied].sum())
-            least = above**self.attempts - max(above - here, 0.0) ** self.attempts
-            for node in np.unique(self.rare[tied]).tolist():
-                own = float(self.drawn[tied & (self.rare == node)].sum())
-                found[node] = found.get(node, 0.0) + least * own / here
-            above -= here
-        return found
+        rarely = may & (self.new < 0) & np.isfinite(self.share)
+        rare = dict(zip(self.rare[rarely].tolist(), self.share[rarely].tolist(), strict=True))
+        return found | {node: self._chance_of_rare(node, share) for node, share in rare.items()}
 
-    def _one_of(self, mask: npt.NDArray[np.bool_], n: int, rng: np.random.Generator) -> IntArray:
-        """Draws among those of the mask, by their chance."""
-        bounds = np.cumsum(np.where(mask, self.drawn, 0))
-        places: IntArray = np.searchsorted(bounds, rng.random(n) * bounds[-1], side="right")
-        last: IntArray = np.minimum(places, np.flatnonzero(mask & (self.drawn > 0))[-1])
+    def _chance_of_new(self, node: int) -> float:
+        own = float(self.drawn[self.new == node].sum())
+        return float(own * (1 - self.nothing_new**self.attempts) / (1 - self.nothing_new))
+
+    def _chance_of_rare(self, node: int, share: float) -> float:
+        """Of a node that has that share of the history."""
+        old = np.where(self.new < 0, self.drawn, 0)
+        tied = self.share == share
+        here, own = float(old[tied].sum()), float(old[tied & (self.rare == node)].sum())
+        above = float(old[self.share >= share].sum())
+        return float((above**self.attempts - max(above - here, 0.0) ** self.attempts) * own / here)
+
+    def _one_of(self, mask: npt.NDArray[np.bool_], draws: Floats) -> IntArray:
+        """Among those of the mask, by their chance."""
+        bounds = (self.drawn * mask).cumsum()
+        places = bounds.searchsorted(draws * bounds[-1], side="right")
+        last: IntArray = np.minimum(places, bounds.searchsorted(bounds[-1]))
         return last
 
     def _from(self, place: int) -> tuple[int, ...]:
@@ -143,7 +161,7 @@ class Prospects:
 def _in_pairs(weights: Floats) -> Floats:
     """The chance of each ordered pair, [m, m]."""
     pairs: Floats = weights[:, None] * weights / np.maximum(1 - weights, 1e-300)[:, None]
-    np.fill_diagonal(pairs, 0)
+    pairs.reshape(-1)[:: len(weights) + 1] = 0
     pairs /= pairs.sum()
     return pairs
 
@@ -179,14 +197,15 @@ def _with(nodes: IntArray, met: Floats, table: TransitionTable) -> Outcomes:
 def _taken(start: IntArray, stop: IntArray, proposed: IntArray, met: Floats) -> Outcomes:
     """What stands in each stretch of `proposed`, read from its first to its last."""
     found: Outcomes | None = None
-    for place in range(max(1, int((stop - start).max(initial=0)))):
+    longest = max(1, int((stop - start).max(initial=0)))
+    for place in range(longest):
         inside = start + place < stop
-        node = proposed[np.where(inside, start + place, 0)] if len(proposed) else np.zeros(start.shape, dtype=np.int32)
-        share = met[node]
+        node = proposed.take(start + place, mode="clip") if len(proposed) else np.zeros(start.shape, dtype=np.int32)
+        share = met.take(node)
         new = inside & (share == 0)
         own = Outcomes(np.where(new, node, -1), np.where(inside & ~new, share, np.inf), node)
         found = own if found is None else found.then(own)
-        if not ((found.new < 0) & (start + place + 1 < stop)).any():
+        if place + 1 == longest or not ((found.new < 0) & (start + place + 1 < stop)).any():
             break
     assert found is not None
     return found

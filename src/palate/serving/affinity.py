@@ -6,6 +6,7 @@ The trigger of personalised restricted retrieval (Long et al., "LLM-as-annotator
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,20 +47,22 @@ def affinities(columns: ItemColumns, history: IntArray, config: AffinityConfig) 
     """For each attribute that any item has; an empty history has a lift of 1."""
     n_items = len(columns.tree.order)
     having = columns.attributes_of(columns.tree.position[history].astype(np.int64))
-    ages = np.arange(len(history))[::-1]
-    weights = 0.5 ** (ages / config.half_life) if config.half_life else np.ones(len(history))
-    events, spread = float(weights.sum()), float(np.sqrt((weights * weights).sum()))
+    weights = None
+    events, spread = float(len(history)), math.sqrt(len(history))
+    if config.half_life:
+        weights = 0.5 ** (np.arange(len(history))[::-1] / config.half_life)
+        events, spread = float(weights.sum()), math.sqrt((weights * weights).sum())
     found = {}
     for name, column in columns.values.get("attr", {}).items():
         base = column.count / n_items
         if base == 0:
             continue
-        hits = float(weights @ having[name])
+        hits = float(np.count_nonzero(having[name]) if weights is None else weights @ having[name])
         smoothed = events + config.prior_events
         lift = (hits + config.prior_events * base) / smoothed / base if smoothed > 0 else 1.0
-        deviation = spread * np.sqrt(base * (1 - base))
+        deviation = spread * math.sqrt(base * (1 - base))
         surprise = (hits - events * base) / deviation if deviation > 0 else 0.0
-        found[name] = Affinity(hits / max(events, 1e-9), base, lift, float(surprise))
+        found[name] = Affinity(hits / max(events, 1e-9), base, lift, surprise)
     return found
 
 

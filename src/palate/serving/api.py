@@ -18,6 +18,7 @@ from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder
 from palate.serving import describe
 from palate.serving.arrivals import Id
+from palate.serving.crew import crew
 from palate.serving.docs_page import add_docs
 from palate.serving.json_bytes import json_response
 from palate.serving.live import Live
@@ -26,8 +27,10 @@ from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.operations import Operations
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import PipelineConfig
+from palate.serving.plain import PlainRoute
 from palate.serving.running import Running
 from palate.serving.slates import Slates, parse_restrict
+from palate.serving.stages import Steps
 from palate.serving.state import State
 from palate.serving.variants import Choose, Variants
 from palate.serving.versions import current
@@ -104,8 +107,7 @@ def create_app(
 def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
     routes = APIRouter(prefix="/v1", dependencies=_KEY)
 
-    @routes.get("/recommend/{user_id}", response_model=dict[str, Any])
-    def recommend_user(
+    async def recommend_user(
         user_id: str,
         n: Count = 10,
         restrict: RestrictText = None,
@@ -113,23 +115,34 @@ def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
         request_id: RequestId = None,
         variant: VariantName = None,
     ) -> Response:
-        snapshot = live.snapshot  # another may be served before the answer is made
-        with running.meter.stage("state"):
-            past = live.past(user_id, snapshot)
-        known = user_id in snapshot.user_nums or past.known
-        answer = slates.answer(snapshot, user_id, n, restrict, explain, request_id, variant, past)
-        running.sampler.offer(snapshot, user_id, restrict)
-        headers = {"X-Palate-Degraded": "state"} if past.degraded else None
-        return json_response({"user_id": user_id, "known_user": known, **answer}, headers)
+        def steps() -> Steps[Response]:
+            snapshot = live.snapshot  # another may be served before the answer is made
+            with running.meter.stage("state"):
+                past = live.past(user_id, snapshot)
+            known = user_id in snapshot.user_nums or past.known
+            answer = yield from slates.answer(snapshot, user_id, n, restrict, explain, request_id, variant, past)
+            running.sampler.offer(snapshot, user_id, restrict)
+            headers = {"X-Palate-Degraded": "state"} if past.degraded else None
+            return json_response({"user_id": user_id, "known_user": known, **answer}, headers)
+
+        return await crew().awaited(steps())
+
+    path, answer = "/recommend/{user_id}", dict[str, Any]
+    routes.add_api_route(path, recommend_user, response_model=answer, route_class_override=PlainRoute)
 
     @routes.post("/recommend", response_model=dict[str, Any])
-    def recommend_history(body: HistoryRequest, request_id: RequestId = None, variant: VariantName = None) -> Response:
-        snapshot = live.snapshot
-        unknown = [item_id for item_id in body.history if item_id not in snapshot.item_nums]
-        history = [snapshot.item_nums[item_id] for item_id in body.history if item_id in snapshot.item_nums]
-        items = np.array(history, dtype=np.int32)
-        answer = slates.answer(snapshot, items, body.n, body.restrict, body.explain, request_id, variant)
-        return json_response({"known_user": False, "unknown_items": unknown, **answer})
+    async def recommend_history(
+        body: HistoryRequest, request_id: RequestId = None, variant: VariantName = None
+    ) -> Response:
+        def steps() -> Steps[Response]:
+            snapshot = live.snapshot
+            unknown = [item_id for item_id in body.history if item_id not in snapshot.item_nums]
+            history = [snapshot.item_nums[item_id] for item_id in body.history if item_id in snapshot.item_nums]
+            items = np.array(history, dtype=np.int32)
+            answer = yield from slates.answer(snapshot, items, body.n, body.restrict, body.explain, request_id, variant)
+            return json_response({"known_user": False, "unknown_items": unknown, **answer})
+
+        return await crew().awaited(steps())
 
     @routes.get("/items/{item_id}")
     def item(item_id: str) -> dict[str, Any]:

@@ -69,19 +69,23 @@ class Caps:
     def __post_init__(self) -> None:
         self.any = any(most is not None for most in (self.config.leaf, self.config.category, self.config.source))
 
-    def full(self, entry: Entry) -> bool:
-        return self.any and any(self.held[kind] >= most for kind, most in self._kinds(entry))
+    def full(self, item: int, source: str) -> bool:
+        if self.any:
+            for kind, most in self._kinds(item, source):
+                if self.held[kind] >= most:
+                    return True
+        return False
 
     def take(self, entry: Entry) -> None:
         if self.any:
-            for kind, _ in self._kinds(entry):
+            for kind, _ in self._kinds(entry.item, entry.by.source):
                 self.held[kind] += 1
 
-    def _kinds(self, entry: Entry) -> list[tuple[object, int]]:
-        found = self.kinds.get(entry.item)
+    def _kinds(self, item: int, source: str) -> list[tuple[object, int]]:
+        found = self.kinds.get(item)
         if found is None:
-            found = self.kinds[entry.item] = self._kinds_of(entry.item)
-        return found if self.config.source is None else [*found, (entry.by.source, self.config.source)]
+            found = self.kinds[item] = self._kinds_of(item)
+        return found if self.config.source is None else [*found, (source, self.config.source)]
 
     def _kinds_of(self, item: int) -> list[tuple[object, int]]:
         found: list[tuple[object, int]] = []
@@ -137,16 +141,32 @@ class _Shelf:
     def next_turn(self) -> int | None:
         """The list that is furthest behind its share and has something; what is taken or full is passed by for good."""
         while self.waiting:
-            total = sum(self.shares[number] for number in self.waiting)
-            size = len(self.taken) + 1
-            turn = max(self.waiting, key=lambda number: self.shares[number] / total * size - self.given[number])
-            entries = self.waiting[turn]
-            for place in range(self.heads[turn], len(entries)):
-                if self._is_open(entries[place]):
-                    self.heads[turn] = place
-                    return turn
+            total = sum([self.shares[number] for number in self.waiting])
+            size, turn, most = len(self.taken) + 1, -1, float("-inf")
+            for number in self.waiting:
+                behind = self.shares[number] / total * size - self.given[number]
+                if behind > most:
+                    turn, most = number, behind
+            if self._advance(turn):
+                return turn
             del self.waiting[turn]
         return None
+
+    def _advance(self, turn: int) -> bool:
+        """To the first of the list that is open, if there is one."""
+        entries, start = self.waiting[turn], self.heads[turn]
+        if isinstance(entries, Listed):  # whose entries are not made to be passed by
+            source = entries.by.source
+            for place, item in enumerate(entries.items[start:], start):
+                if item not in self.taken and not self.caps.full(item, source):
+                    self.heads[turn] = place
+                    return True
+            return False
+        for place in range(start, len(entries)):
+            if self._is_open(entries[place]):
+                self.heads[turn] = place
+                return True
+        return False
 
     def first(self, turn: int) -> Entry:
         return self.waiting[turn][self.heads[turn]]
@@ -186,7 +206,7 @@ class _Shelf:
         self.caps.take(entry)
 
     def _is_open(self, entry: Entry) -> bool:
-        return entry.item not in self.taken and not self.caps.full(entry)
+        return entry.item not in self.taken and not self.caps.full(entry.item, entry.by.source)
 
     def _all_open(self) -> dict[int, list[Entry]]:
         found = {number: [each for each in entries if self._is_open(each)] for number, entries in self.waiting.items()}

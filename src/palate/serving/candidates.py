@@ -84,5 +84,5 @@ def retrieved(
     """The `n` items nearest to the query vector under the restrict of `query`, seen items left out."""
     away, (exclude, sets) = asked.away_places, asked.seen
     items, scores = asked.snapshot.index.search(asked.vectors, query.restrict, n, exclude, sets, probe, away)
-    found = items[0] >= 0
-    return Candidates(source, items[0][found], scores[0][found], why)
+    found = int((items[0] >= 0).sum())
+    return Candidates(source, items[0, :found], scores[0, :found], why)

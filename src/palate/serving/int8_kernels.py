@@ -9,23 +9,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 
+from palate.data.compiled import compiled
 from palate.serving.scores import GATHER, MOST, QUERY_STEPS, SCAN_FOR_ROWS, TINY, UNIT
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Kept beside this file or in the person's cache; where nothing may be written, compiled anew by each process."""
-    try:
-        kept: Callable[..., Any] = numba.njit(nogil=True, cache=True)(function)
-        return kept
-    except RuntimeError:
-        unkept: Callable[..., Any] = numba.njit(nogil=True)(function)
-        return unkept
-
-
-@_compiled
+@compiled
 def _among(places: Any, row: int) -> bool:
     low, high = 0, len(places)
     while low < high:
@@ -37,7 +27,7 @@ def _among(places: Any, row: int) -> bool:
     return bool(low < len(places) and places[low] == row)
 
 
-@_compiled
+@compiled
 def _put(best: Any, score: Any) -> None:
     """In place of the least of a heap whose first is the least."""
     at, n = 0, len(best)
@@ -52,7 +42,7 @@ def _put(best: Any, score: Any) -> None:
     best[at] = score
 
 
-@_compiled
+@compiled
 def _left(places: Any, scores: Any, found: int, bound: Any) -> Any:
     kept = 0
     for number in range(found):
@@ -74,7 +64,7 @@ def kernel(width: int) -> Callable[..., Any]:
     their sum (`vpdpwssd`, `vpmaddwd`), which is what makes the loop several times as fast.
     """
 
-    @_compiled
+    @compiled
     def search(
         codes: Any,
         scales: Any,
@@ -110,7 +100,7 @@ def kernel(width: int) -> Callable[..., Any]:
     return search
 
 
-@_compiled
+@compiled
 def _margin(query: Any, lost: float, longest: float, whole: Any) -> Any:
     """As `Int8Scores.prepare`, for one query: its whole numbers into `whole`, and the margin."""
     most, square = 0.0, 0.0
@@ -124,7 +114,7 @@ def _margin(query: Any, lost: float, longest: float, whole: Any) -> Any:
     return np.float32(min(2.01 * bound / step + TINY, MOST))
 
 
-@_compiled
+@compiled
 def _exact(vectors: Any, row: int, query: Any) -> float:
     """The product in float64, each row summed in the same four parts."""
     first, second, third, fourth, width = 0.0, 0.0, 0.0, 0.0, len(query)
@@ -138,7 +128,7 @@ def _exact(vectors: Any, row: int, query: Any) -> float:
     return (first + second) + (third + fourth)
 
 
-@_compiled
+@compiled
 def _better(score: float, item: int, other: float, other_item: int) -> bool:
     return bool(score > other or (score == other and item < other_item))
 
@@ -153,7 +143,7 @@ def finder(width: int) -> Callable[..., Any]:
     """
     search = kernel(width)
 
-    @_compiled
+    @compiled
     def find(
         codes: Any,
         scales: Any,

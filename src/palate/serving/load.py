@@ -26,6 +26,7 @@ from palate.serving.grown import Chained, ItemNums
 from palate.serving.retrieve import RestrictedIndex
 from palate.serving.scores import Quantised
 from palate.serving.snapshot import FORMAT, content_hash, file_sha256
+from palate.serving.spans import Allowed, merge
 from palate.serving.versions import MANIFEST
 
 POPULAR = 4000  # items that are popular enough to be shown to anybody
@@ -116,7 +117,16 @@ class Snapshot:
             categories=Chained(base.categories, _categories(items)),
             **{
                 name: getattr(base, name)
-                for name in ("likeness", "by_turn", "newest", "user_nums", "_by_entity", "_stretches")
+                for name in (
+                    "likeness",
+                    "by_turn",
+                    "newest",
+                    "user_nums",
+                    "_by_entity",
+                    "_stretches",
+                    "_allowed",
+                    "_leaves",
+                )
             },
         )
         return grown
@@ -145,7 +155,19 @@ class Snapshot:
         """The leaf, as a node."""
         if self.new is not None and item >= self.n_built:
             return int(self.new.leaves[item - self.n_built])
-        return int(self.tree.node_of_items(self.tree.depth)[item])
+        return self._leaves.item(item)
+
+    def stretch(self, node: int) -> Allowed:
+        """The places of a node of the tree."""
+        return self._allowed[node]
+
+    @cached_property
+    def _allowed(self) -> list[Allowed]:
+        return [Allowed(merge([(node.start, node.stop)])) for node in self.tree.nodes]
+
+    @cached_property
+    def _leaves(self) -> IntArray:
+        return self.tree.node_of_items(self.tree.depth)
 
     @property
     def name(self) -> str:
@@ -177,6 +199,11 @@ class Snapshot:
     @cached_property
     def index(self) -> FreshIndex:
         return FreshIndex(RestrictedIndex(self.vectors, self.columns, self.quantised))
+
+    def compile(self) -> bool:
+        """As `RestrictedIndex.compile`, of both indices and the transitions."""
+        self.transitions.compile()
+        return self.index.main.compile() and self.likeness.compile()
 
     @property
     def gone(self) -> IntArray:

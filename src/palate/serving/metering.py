@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -50,13 +51,15 @@ class Meter:
         self.recall = _histogram(
             "palate_retrieval_recall", "Of sampled searches, beside brute force in float64.", [], SHARES, own
         )
+        # Looked up once: a label of a metric costs as much as counting under it.
+        self._under: Callable[..., Any] = cache(lambda metric, *labels: metric.labels(*labels))
         if TOGETHER in os.environ:
             _forget_dead(Path(os.environ[TOGETHER]))
 
     def record(self, route: str, status: int, seconds: float) -> None:
         """A request that was answered."""
-        self.requests.labels(route, status).inc()
-        self.seconds.labels(route).observe(seconds)
+        self._under(self.requests, route, status).inc()
+        self._under(self.seconds, route).observe(seconds)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -66,21 +69,21 @@ class Meter:
             with span(name):
                 yield
         finally:
-            self.stages.labels(name).observe(time.perf_counter() - start)
+            self._under(self.stages, name).observe(time.perf_counter() - start)
 
     def timed(self, stages: Mapping[str, float], fallbacks: Iterable[str] = ()) -> None:
         """Parts that were timed elsewhere, in seconds, and those that something simpler stood in for."""
         for name, seconds in stages.items():
-            self.stages.labels(name).observe(seconds)
+            self._under(self.stages, name).observe(seconds)
         for name in fallbacks:
             self.fallbacks.labels(name).inc()
 
     def shown(self, impressions: Iterable[Impression]) -> None:
         for (source, variant), count in Tally((each.source, each.variant) for each in impressions).items():
-            self.sources.labels(source, variant).inc(count)
+            self._under(self.sources, source, variant).inc(count)
 
-    def cached(self, cache: str, hit: bool) -> None:
-        self.cache.labels(cache, "hit" if hit else "miss").inc()
+    def cached(self, name: str, hit: bool) -> None:
+        self._under(self.cache, name, "hit" if hit else "miss").inc()
 
     def serves(self, name: str, created: float, before: str | None = None) -> None:
         """This process answers from a snapshot made at `created` (seconds since the epoch), no longer from `before`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import numpy as np
 
@@ -14,12 +15,13 @@ from palate.serving import affinity
 from palate.serving.affinity import Affinity, AffinityConfig
 from palate.serving.arrange import Caps, Draw, Entry, Listed, Place, arrange
 from palate.serving.candidates import Asked, Candidates
+from palate.serving.crew import crew
 from palate.serving.load import Snapshot
 from palate.serving.pipeline_config import CapsConfig, PipelineConfig
 from palate.serving.reasons import Recommendation
 from palate.serving.sources.popular import most_popular
 from palate.serving.sources.registry import source
-from palate.serving.stages import Fallback, Stages
+from palate.serving.stages import Fallback, Stage, Stages, Steps, inline
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,30 @@ def recommend(
     rejected: IntArray | None = None,
     encode: Callable[[Query], FloatArray] | None = None,
 ) -> Slate:
+    """What `slate_steps` comes to, waited for.
+
+    Raises:
+        InputError: as `slate_steps`.
+    """
+    config = config or PipelineConfig()
+    steps = slate_steps(snapshot, user, n, restrict, explain, rng, config, moment, since, rejected, encode)
+    budget = config.budget
+    return inline(steps) if budget.candidates is None and budget.rank is None else crew().run(steps)
+
+
+def slate_steps(
+    snapshot: Snapshot,
+    user: str | IntArray,
+    n: int,
+    restrict: Restrict | None,
+    explain: bool,
+    rng: np.random.Generator | None,
+    config: PipelineConfig,
+    moment: int | None,
+    since: IntArray | None = None,
+    rejected: IntArray | None = None,
+    encode: Callable[[Query], FloatArray] | None = None,
+) -> Steps[Slate]:
     """The slate for a user of the snapshot or a history of item_nums (oldest first), at most `n` items.
 
     The configured sources propose candidates, the snapshot's ranker orders them, and `arrange` gives the places by
@@ -68,7 +94,7 @@ def recommend(
     Raises:
         InputError: for a restrict that names what the snapshot does not have, or n below 1.
     """
-    config, rng, stages = config or PipelineConfig(), rng or np.random.default_rng(0), Stages()
+    rng, stages = rng or np.random.default_rng(0), Stages()
     history, away = _histories(snapshot, user, since, rejected)
     if n < 1:
         raise InputError("At least one item must be wanted", where="n", got=n, allowed="1 or more")
@@ -81,9 +107,9 @@ def recommend(
             vectors = told if told is not None else (encode or snapshot.encode_one)(query)
     asked = Asked(snapshot, query, vectors, n, away, rng, moment, config)
     with stages.timed("candidates"):
-        lists = _candidates(asked, stages) if len(history) else []
+        lists = (yield from _candidates(asked, stages)) if len(history) else []
     with stages.timed("rank"):
-        entries = _ranked(asked, lists, stages)
+        entries = yield from _ranked(asked, lists, stages)
     with stages.timed("arrange"):
         places = _places(asked, entries, draws)
         items = tuple(_recommendation(snapshot, place, explain) for place in places)
@@ -107,7 +133,7 @@ def _histories(
     return history if snapshot.new is None else history[history < snapshot.n_built], away
 
 
-def _candidates(asked: Asked, stages: Stages) -> list[Candidates]:
+def _candidates(asked: Asked, stages: Stages) -> Steps[list[Candidates]]:
     """Of every source that has a share and was in time, one after the other."""
     names = [name for name, share in asked.config.sources.items() if share > 0]
     answers: list[tuple[str, list[Candidates] | Exception]] = []
@@ -122,7 +148,7 @@ def _candidates(asked: Asked, stages: Stages) -> list[Candidates]:
             except Exception as error:
                 answers.append((name, error))
 
-    abandoned = not stages.within(asked.config.budget.candidates, ask)
+    abandoned = not (yield Stage(asked.config.budget.candidates, ask))
     answered = list(answers)
     for name in names[len(answered) :]:
         stages.went_without(name, "late")
@@ -135,13 +161,15 @@ def _candidates(asked: Asked, stages: Stages) -> list[Candidates]:
     return found
 
 
-def _ranked(asked: Asked, lists: Sequence[Candidates], stages: Stages) -> list[Sequence[Entry]]:
+def _ranked(asked: Asked, lists: Sequence[Candidates], stages: Stages) -> Steps[list[Sequence[Entry]]]:
     """Each list in the ranker's order, or all in one. An order that was drawn stays where shares hold."""
-    known = np.unique(np.concatenate([each.items for each in lists])) if lists else np.zeros(0, dtype=np.int32)
-    scores = None if asked.config.rank == "off" else _rank_scores(asked, known, stages)
+    all_items = np.concatenate([np.zeros(0, dtype=np.int32), *(each.items for each in lists)])
+    known, place = np.unique(all_items, return_inverse=True)
+    scores = None if asked.config.rank == "off" else (yield from _rank_scores(asked, known, stages))
     if scores is None:
         return [Listed(each) for each in lists]
-    own = [scores[np.searchsorted(known, each.items)] for each in lists]
+    ends = accumulate(len(each.items) for each in lists)
+    own = [scores[place[end - len(each.items) : end]] for each, end in zip(lists, ends, strict=True)]
     if asked.config.rank == "across":
         once: dict[int, Entry] = {}
         for each, ranked in zip(lists, own, strict=True):
@@ -154,7 +182,7 @@ def _ranked(asked: Asked, lists: Sequence[Candidates], stages: Stages) -> list[S
     ]
 
 
-def _rank_scores(asked: Asked, items: IntArray, stages: Stages) -> FloatArray | None:
+def _rank_scores(asked: Asked, items: IntArray, stages: Stages) -> Steps[FloatArray | None]:
     """Of the items [m]; None without a ranker, or where it was late or failed."""
     ranker = asked.snapshot.ranker
     if ranker is None or not len(items):
@@ -165,7 +193,7 @@ def _rank_scores(asked: Asked, items: IntArray, stages: Stages) -> FloatArray | 
         answer.append(ranker.score(asked.snapshot, asked.query.history, asked.vectors[0], items))
 
     try:
-        if stages.within(asked.config.budget.rank, rank):
+        if (yield Stage(asked.config.budget.rank, rank)):
             return answer[0]
         stages.went_without("rank", "late")
     except Exception as error:

@@ -20,13 +20,13 @@ class SnapshotRanker:
         self._ranker = OnnxRanker(path)
 
     def score(self, snapshot: Snapshot, history: IntArray, vector: FloatArray, items: IntArray) -> FloatArray:
-        past = self._items(snapshot, history[-RECENT:])
+        past = self._built(snapshot, history[-RECENT:])
         return self._ranker.score(pairs(vector, past, self._items(snapshot, items), self._ranker.base))
 
     def _items(self, snapshot: Snapshot, nums: IntArray) -> Items:
         """item_nums may be new ones too."""
         known = nums < snapshot.n_built
-        if known.all():
+        if snapshot.new is None or known.all():
             return self._built(snapshot, nums)
         built, new = self._built(snapshot, np.where(known, nums, 0)), nums[~known].tolist()
         built.vectors[~known] = [snapshot.vector(item) for item in new]

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from palate.data.dataset import FloatArray, IntArray
+from palate.data.dataset import IntArray
 from palate.interests.explore import Exploration
 from palate.serving.load import Snapshot
+from palate.serving.restrict import places_of
+from palate.serving.spans import Allowed
 
 Evidence = dict[str, Any]
 _EVIDENCE_FIELDS = ("kind", "name", "value", "text", "confidence", "model", "source", "prompt_hash", "as_of", "cost")
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """`text` in plain words (not escaped), `evidence` the knowledge it rests on: who said what, asked how."""
 
     text: str
     evidence: tuple[Evidence, ...] = ()
 
 
-@dataclass(frozen=True)
-class Recommendation:
+class Recommendation(NamedTuple):
     """An item of a slate. `score` is the source's: an inner product, a cosine ("similar"), events ("popular").
 
     `propensity`: the chance with which it came to its place, see `arrange`; None where it is not known.
@@ -36,7 +33,7 @@ class Recommendation:
     title: str
     score: float
     source: str
-    reasons: tuple[Reason, ...] = field(default=())
+    reasons: tuple[Reason, ...] = ()
     ranked: float | None = None  # the ranker's score
     propensity: float | None = None
 
@@ -45,16 +42,12 @@ def by_history(snapshot: Snapshot, history: IntArray, n: int = 2) -> Callable[[i
     """For any item the `n` events of the history that are nearest to it by cosine."""
 
     @cache
-    def known() -> tuple[IntArray, FloatArray]:
-        past = np.unique(history)
-        vectors = snapshot.vectors[snapshot.tree.position[past]]
-        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        return past, (vectors / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+    def past() -> Allowed:
+        return Allowed(snapshot.stretch(0).spans, places_of(snapshot.tree.position, history))
 
     def reason(item: int) -> Reason:
-        past, vectors = known()
-        near = vectors @ snapshot.vector(item)
-        return Reason(_because(snapshot, past[np.lexsort((past, -near))[:n]].tolist()))
+        near, _ = snapshot.likeness.nearest(snapshot.vector(item), past(), n)
+        return Reason(_because(snapshot, near.tolist()))
 
     return reason
 

@@ -123,9 +123,9 @@ class RestrictedIndex:
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         few = 0 < probe < len(self._leaves) and allowed.rows is None and allowed.width == len(self.tree.order)
-        if len(queries) == 1 and not few and self._int8 is not None and self._int8.answers:
-            n = self._int8.best(queries[0], allowed, away, _scans(allowed), items[0], scores[0])
-            items[0, :n] += np.int32(self.first)
+        if len(queries) == 1 and not few:
+            found, best = self.nearest(queries[0], allowed, k, away)
+            items[0, : len(found)], scores[0, : len(found)] = found, best
             return items, scores
         step = 1 if few else max(1, _SCORES_AT_ONCE // max(1, allowed.width))
         for start in range(0, len(queries) if allowed.size else 0, step):
@@ -135,6 +135,17 @@ class RestrictedIndex:
                 found, best = self._ordered(queries[row], positions, k)
                 items[row, : len(found)], scores[row, : len(found)] = found, best
         return items, scores
+
+    def nearest(
+        self, query: FloatArray, allowed: Allowed, k: int, away: Positions | None = None
+    ) -> tuple[IntArray, FloatArray]:
+        """Of one query [d] the k best items, or fewer, and their scores, among places that are known to be allowed."""
+        if self._int8 is not None and self._int8.answers:
+            items, scores = np.empty(k, dtype=np.int32), np.empty(k, dtype=np.float32)
+            n = self._int8.best(query, allowed, away, _scans(allowed), items, scores)
+            return items[:n] + np.int32(self.first), scores[:n]
+        some = self._candidates(query[None], allowed, away, k)[0] if allowed.size else np.zeros(0, dtype=np.int64)
+        return self._ordered(query, some, k)
 
     def allowed(self, restrict: Restrict | None, sets: Mapping[str, IntArray] | None = None) -> IntArray:
         """The item_nums that a restrict allows, in leaf order."""

@@ -76,7 +76,7 @@ class Running:
         """What waits is written and landed at the end, after the last answer."""
         app.openapi()  # makes the routes, which takes a moment, and must not happen while something is compiled
         # Seconds where it was never done on this machine; until it is, answers are the same and slower.
-        threading.Thread(target=self.live.built.index.main.compile, name="compile", daemon=True).start()
+        threading.Thread(target=self.live.built.compile, name="compile", daemon=True).start()
         self.live.start()
         self.sampler.start()
         if self.settings.watch is not None:
@@ -165,5 +165,5 @@ class Running:
 def _compiled(opened: Callable[[Path], Snapshot], path: Path) -> Snapshot:
     """Another snapshot is not served before it is as fast as the one in use."""
     snapshot = opened(path)
-    snapshot.index.main.compile()
+    snapshot.compile()
     return snapshot

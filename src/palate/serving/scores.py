@@ -122,6 +122,8 @@ class Int8Scores:
     def __init__(self, quantised: Quantised, weights: FloatArray | None = None) -> None:
         self.codes, self.width = quantised.codes, quantised.codes.shape[1]
         self.scales = quantised.scales if weights is None else (quantised.scales * weights).astype(np.float32)
+        self.scales = self.scales.view()
+        self.scales.flags.writeable = False  # as those of a file: one compiled search does for both
         heaviest = 1.0 if weights is None else float(np.max(weights, initial=0))
         self._lost = quantised.error * heaviest
         self._longest = 127 * np.sqrt(self.width) * float(np.max(self.scales, initial=0))
@@ -148,10 +150,10 @@ class Int8Scores:
         from palate.serving.int8_kernels import finder
 
         find, own = finder(self.width), (vectors, _NO_WEIGHTS if weights is None else weights, order)
-        self._find = partial(find, self.codes, self.scales, float(self._lost), float(self._longest), *own)
-        self.best(
-            np.zeros(self.width, np.float32), Allowed(()), None, True, np.zeros(1, np.int32), np.zeros(1, np.float32)
-        )
+        found = partial(find, self.codes, self.scales, float(self._lost), float(self._longest), *own)
+        query, items, scores = np.zeros(self.width, np.float32), np.zeros(1, np.int32), np.zeros(1, np.float32)
+        found(*self._where(Allowed(()), None, True), query, items, scores)  # compiles
+        self._find = found  # only now: whoever asked before would wait for the compiler
 
     @property
     def answers(self) -> bool:
@@ -169,7 +171,8 @@ class Int8Scores:
     ) -> int:
         """Exact answers to one query [d], best first, into `items` and `scores` [k]: how many there are."""
         assert self._find is not None
-        return self._find(*self._where(allowed, away, scan), query, items, scores)
+        mine = query.copy()  # of a file's array, which is read-only, another search would be compiled
+        return self._find(*self._where(allowed, away, scan), mine, items, scores)
 
     def candidates(self, queries: FloatArray, allowed: Allowed, away: Positions | None, k: int, scan: bool) -> Found:
         """For each query sorted places among which its k best are; `away` are left out."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,11 +16,10 @@ from palate.serving import describe
 from palate.serving.live import Live, Past
 from palate.serving.load import Snapshot
 from palate.serving.metering import Meter
-from palate.serving.pipeline import Slate, recommend
+from palate.serving.pipeline import Slate, slate_steps
+from palate.serving.stages import Steps
 from palate.serving.state import Impression
 from palate.serving.variants import Variants
-
-_PATIENCE = 0.2  # seconds
 
 
 def parse_restrict(text: str | None, snapshot: Snapshot) -> Restrict | None:
@@ -45,20 +41,6 @@ class Slates:
 
     def __init__(self, live: Live, variants: Variants, meter: Meter) -> None:
         self.live, self.variants, self.meter = live, variants, meter
-        self._turn = threading.Lock()
-
-    @contextmanager
-    def _in_turn(self) -> Iterator[None]:
-        """One slate after the other: threads that compute beside each other in one interpreter slow each other down.
-
-        One that hangs delays the others by no more than `_PATIENCE`.
-        """
-        mine = self._turn.acquire(timeout=_PATIENCE)
-        try:
-            yield
-        finally:
-            if mine:
-                self._turn.release()
 
     def answer(
         self,
@@ -70,7 +52,7 @@ class Slates:
         request_id: str | None = None,
         variant: str | None = None,
         past: Past | None = None,
-    ) -> dict[str, Any]:
+    ) -> Steps[dict[str, Any]]:
         """For a user, or for a history of item_nums; another snapshot may be live before the answer is made.
 
         The same request id, person, variant and snapshot give the same slate, but for what is explored until a refresh.
@@ -87,8 +69,8 @@ class Slates:
         now, asked = time.time_ns() // 1000, parse_restrict(restrict, snapshot)
         since, rejected = (None, None) if past is None else (past.since, past.rejected)
         encode = None if past is None else live.encoding(user_id, snapshot, past)
-        with self._in_turn(), self.meter.stage("slate"):
-            slate = recommend(snapshot, who, n, asked, explain, rng, config, now, since, rejected, encode)
+        with self.meter.stage("slate"):
+            slate = yield from slate_steps(snapshot, who, n, asked, explain, rng, config, now, since, rejected, encode)
         live.show(_shown(slate, label, request_id, user_id, now, snapshot))
         self.meter.timed(slate.seconds, (each.part for each in slate.fallbacks))
         return {

@@ -30,7 +30,7 @@ class Allowed:
     @cached_property
     def width(self) -> int:
         """Places in the stretches."""
-        return int(self.starts[-1])
+        return sum(span.stop - span.start for span in self.spans)
 
     @property
     def size(self) -> int:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from queue import SimpleQueue
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
 from palate.errors import InputError
 
 _log = logging.getLogger(__name__)
-_LATE = 8  # stages that may be late at once; while so many are, no other is begun
+T = TypeVar("T")
+
+
+class Stage(NamedTuple):
+    """Work, and the milliseconds that it may take; None: however long it takes."""
+
+    milliseconds: float | None
+    work: Callable[[], None]
+
+
+Steps = Generator[Stage, bool, T]
+"""A computation that yields its stages to be done by whoever runs it, and is told of each whether it was in time.
+
+It waits where it yields, so that another thread can go on with it while a late stage still runs in the first.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,13 +55,6 @@ class Stages:
         finally:
             self.seconds[stage] = time.perf_counter() - start
 
-    def within(self, milliseconds: float | None, work: Callable[[], None]) -> bool:
-        """Whether the work was done in time. Python cannot stop it: what is late ends by itself, unheard."""
-        if milliseconds is None:
-            work()
-            return True
-        return _abandoning().run(milliseconds / 1000, work)
-
     def went_without(self, part: str, why: Literal["late", "failed"]) -> None:
         self.fallbacks.append(Fallback(part, why))
 
@@ -66,52 +70,17 @@ class Stages:
         self.went_without(part, "failed")
 
 
-class _Abandoning:
-    """Threads whose work is waited for only so long. Daemons: work that never ends does not hold up the exit."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self.late, self._idle = most, 0, 0
-        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._counting = threading.Lock()
-
-    def run(self, seconds: float, work: Callable[[], None]) -> bool:
-        """Whether it ended in time; what it raised is raised here. While `most` are late nothing is begun."""
-        raised, done, abandoned = list[BaseException](), threading.Lock(), False
-
-        def task() -> None:
-            try:
-                work()
-            except BaseException as error:
-                raised.append(error)
-            with self._counting:
-                done.release()
-                self._idle += 1
-                self.late -= abandoned
-
-        with self._counting:
-            if self.late >= self.most:
-                return False
-            self._idle -= 1
-            if self._idle < 0:
-                self._idle += 1
-                threading.Thread(target=self._serve, name="stage", daemon=True).start()
-        done.acquire()  # released by the thread that works
-        self._tasks.put(task)
-        if not done.acquire(timeout=seconds):
-            with self._counting:
-                abandoned = done.locked()  # or it ended just now
-                self.late += abandoned
-            if abandoned:
-                return False
-        if raised:
-            raise raised[0]
-        return True
-
-    def _serve(self) -> None:
+def inline(steps: Steps[T]) -> T:
+    """To the end, in this thread, however long a stage takes."""
+    try:
+        stage = next(steps)
         while True:
-            self._tasks.get()()
-
-
-@cache
-def _abandoning() -> _Abandoning:
-    return _Abandoning(_LATE)
+            try:
+                stage.work()
+            except Exception as error:
+                stage = steps.throw(error)
+            else:
+                stage = steps.send(True)
+    except StopIteration as end:
+        answer: T = end.value
+        return answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import polars as pl
 
@@ -59,8 +59,7 @@ class Event:
     request_id: str | None = None  # of the slate that led to it
 
 
-@dataclass(frozen=True)
-class Impression:
+class Impression(NamedTuple):
     """What a person was shown: place `position` (0 is the top) of the slate of `request_id`."""
 
     request_id: str

@@ -116,7 +116,7 @@ class RedisState:
         with self._asking():
             pipe = self._db.pipeline()
             for impression in impressions:
-                pipe.xadd(f"{P}impressions", {"row": json.dumps(vars(impression))})
+                pipe.xadd(f"{P}impressions", {"row": json.dumps(impression._asdict())})
             pipe.execute()
 
     def vector(self, user_id: str, tag: str) -> FloatArray | None:

@@ -20,8 +20,9 @@ from palate.serving.state import LANDED, LONGEST_HISTORY, Batch, Event, Impressi
 T = TypeVar("T")
 
 PATIENCE = 2.0  # seconds that a lock is waited for
+_ROWS = 90  # of one statement (999 values at most): with one each, the interpreter's lock changes hands for each row
 _EVENT = ", ".join(field.name for field in fields(Event))
-_IMPRESSION = ", ".join(field.name for field in fields(Impression))
+_IMPRESSION = ", ".join(Impression._fields)
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL, item_id TEXT NOT NULL,
@@ -105,8 +106,15 @@ class SqliteState:
         return [Event(*row) for row in rows[::-1]]
 
     def add_impressions(self, impressions: Sequence[Impression]) -> None:
-        insert = f"INSERT INTO impressions ({_IMPRESSION}) VALUES ({', '.join('?' * len(fields(Impression)))})"
-        self._write(lambda db: db.executemany(insert, [tuple(vars(each).values()) for each in impressions]))
+        row = f"({', '.join('?' * len(Impression._fields))})"
+
+        def add(db: sqlite3.Connection) -> None:
+            for start in range(0, len(impressions), _ROWS):
+                some = impressions[start : start + _ROWS]
+                insert = f"INSERT INTO impressions ({_IMPRESSION}) VALUES {', '.join([row] * len(some))}"
+                db.execute(insert, [value for each in some for value in each])
+
+        self._write(add)
 
     def vector(self, user_id: str, tag: str) -> FloatArray | None:
         rows = self._read(

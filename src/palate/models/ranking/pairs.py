@@ -51,22 +51,25 @@ def pairs(query: FloatArray, history: Items, items: Items, base: FloatArray) -> 
     of than the catalogue.
     """
     m = len(items.vectors)
-    labels = np.nan_to_num(items.labels - base)
-    own = np.nan_to_num(history.labels - base).mean(axis=0) if len(history.labels) else np.zeros_like(base)
+    labels = _beyond(items.labels, base)
+    own = _beyond(history.labels, base).mean(axis=0) if len(history.labels) else np.zeros_like(base)
     scores = items.vectors @ query
     lengths = np.sqrt(np.einsum("ij,ij->i", items.vectors, items.vectors) * (query @ query))
     share = np.bincount(history.leaves, minlength=int(items.leaves.max(initial=0)) + 1) / max(len(history.leaves), 1)
     numbers = np.empty((m, len(NUMBERS)), dtype=np.float32)
+    queries, drawn = np.empty(items.vectors.shape, np.float32), np.empty(labels.shape, np.float32)
+    queries[:], drawn[:] = query, own
     numbers[:, 0], numbers[:, 1] = scores, scores / np.maximum(lengths, 1e-12)
     numbers[:, 2], numbers[:, 3] = np.log1p(items.popularity), np.log1p(len(history.leaves))
     numbers[:, 4], numbers[:, 5] = share[items.leaves], labels @ own
-    return Pairs(
-        np.broadcast_to(query, items.vectors.shape),
-        items.vectors,
-        np.broadcast_to(own.astype(np.float32), labels.shape),
-        labels.astype(np.float32),
-        numbers,
-    )
+    return Pairs(queries, items.vectors, drawn, labels.astype(np.float32), numbers)
+
+
+def _beyond(labels: FloatArray, base: FloatArray) -> FloatArray:
+    """What there is more of than in the catalogue, 0 where it is not known."""
+    beyond: FloatArray = labels - base
+    beyond[np.isnan(beyond)] = 0
+    return beyond
 
 
 def joined(parts: list[Pairs]) -> Pairs:

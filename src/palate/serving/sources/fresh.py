@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import numpy.typing as npt
 
-from palate.data.dataset import IntArray
+from palate.data.dataset import FloatArray, IntArray
 from palate.serving import reasons
 from palate.serving.candidates import Asked, Candidates
 
+Places = npt.NDArray[np.int64]
 _DAY = 86_400_000_000  # microseconds
 
 
@@ -29,10 +31,19 @@ def fresh(asked: Asked) -> list[Candidates]:
     if snapshot.index.new is not None:
         put, theirs = snapshot.index.new.search(asked.vectors, restrict, asked.pool("fresh"), exclude, sets)
         items, scores = np.append(items, put[0]), np.append(scores, theirs[0])
-    best = np.argsort(-scores, kind="stable")[: asked.pool("fresh")]
-    best = best[scores[best] > -np.inf]
+    best = _best(scores, asked.pool("fresh"))
     why = lambda item: reasons.for_fresh(snapshot, item)  # noqa: E731
     return [Candidates("fresh", items[best], scores[best], why)]
+
+
+def _best(scores: FloatArray, k: int) -> Places:
+    """Numbers of the k best that are not at minus infinity, best first, equal ones as they stand."""
+    some = np.flatnonzero(scores > -np.inf)
+    if len(some) > k:
+        own = scores[some]
+        some = some[own >= np.partition(own, len(own) - k)[len(own) - k]]
+    best: Places = some[np.argsort(-scores[some], kind="stable")[:k]]
+    return best
 
 
 def _among(places: IntArray, items: IntArray, n: int) -> IntArray:

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from palate.data.dataset import IntArray
-from palate.data.query import Restrict
+from palate.data.dataset import FloatArray, IntArray
 from palate.knowledge.clusters import unit
 from palate.serving import reasons
 from palate.serving.candidates import Asked, Candidates
@@ -15,25 +14,29 @@ from palate.serving.candidates import Asked, Candidates
 
 def similar(asked: Asked) -> list[Candidates]:
     """Of the neighbours of all those items the nearest ones, each said to be like the one that it is nearest to."""
-    snapshot, n = asked.snapshot, asked.config.similar.last
+    snapshot, last, n = asked.snapshot, asked.config.similar.last, asked.pool("similar")
+    level = min(asked.config.similar.level, snapshot.tree.depth)
+    chosen = np.array(list(dict.fromkeys(asked.query.history[: -last - 1 : -1].tolist())), dtype=np.int32)
+    nodes = snapshot.tree.node_of_items(level)[chosen].tolist()
+    vectors = unit(snapshot.vectors[snapshot.tree.position[chosen]])
     nearest: dict[int, tuple[float, int]] = {}
-    for item in dict.fromkeys(asked.query.history[: -n - 1 : -1].tolist()):
-        for other, cosine in zip(*_neighbours(asked, item), strict=True):
-            if cosine > nearest.get(other, (-2.0, 0))[0]:
+    for item, node, vector in zip(chosen.tolist(), nodes, vectors, strict=True):
+        for other, cosine in zip(*_neighbours(asked, vector, node, n), strict=True):
+            if other not in nearest or cosine > nearest[other][0]:
                 nearest[other] = cosine, item
-    best = sorted(nearest, key=lambda other: -nearest[other][0])[: asked.pool("similar")]
+    best = sorted(nearest, key=lambda other: -nearest[other][0])[:n]
     scores = np.array([nearest[other][0] for other in best], dtype=np.float32)
     why = lambda other: reasons.for_similar(snapshot, nearest[other][1])  # noqa: E731
     return [Candidates("similar", np.array(best, dtype=np.int32), scores, why)]
 
 
-def _neighbours(asked: Asked, item: int) -> tuple[list[int], list[float]]:
-    snapshot, restrict, level = asked.snapshot, asked.query.restrict, asked.config.similar.level
-    if level:
-        own = int(snapshot.tree.node_of_items(min(level, snapshot.tree.depth))[item])
-        restrict = replace(restrict or Restrict(), nodes=(own,))
-    found, cosines = snapshot.likeness.search(
-        unit(snapshot.vector(item)[None]), restrict, asked.pool("similar"), None, asked.seen[1], away=asked.away_places
-    )
-    known: IntArray = found[0][found[0] >= 0]
-    return known.tolist(), cosines[0][: len(known)].tolist()
+def _neighbours(asked: Asked, vector: FloatArray, node: int, n: int) -> tuple[list[int], list[float]]:
+    """Of a vector of unit length, in a node."""
+    snapshot, restrict, away = asked.snapshot, asked.query.restrict, asked.away_places
+    if restrict is None:
+        found, cosines = snapshot.likeness.nearest(vector, snapshot.stretch(node), n, away)
+        return found.tolist(), cosines.tolist()
+    narrowed = replace(restrict, nodes=(node,)) if node else restrict  # 0 is the root
+    rows, scores = snapshot.likeness.search(vector[None], narrowed, n, None, asked.seen[1], away=away)
+    known: IntArray = rows[0][rows[0] >= 0]
+    return known.tolist(), scores[0][: len(known)].tolist()

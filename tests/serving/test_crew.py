@@ -1,0 +1,123 @@
+"""Steps run in one thread; what hangs there holds up neither its own answer nor those behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pytest
+
+from palate.serving.crew import Crew
+from palate.serving.stages import Stage, Steps, inline
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def let_go() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def steps(*stages: Stage) -> Steps[tuple[list[bool], set[int]]]:
+    told, threads = [], {threading.get_ident()}
+    for stage in stages:
+        told.append((yield stage))
+        threads.add(threading.get_ident())
+    return told, threads
+
+
+def nothing() -> None:
+    pass
+
+
+def in_a_loop(asked: Coroutine[Any, Any, T]) -> T:
+    """Of a thread of its own: tests in a browser leave a loop running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, asked).result()
+
+
+def test_all_is_done_in_one_thread() -> None:
+    crew, inside = Crew(), list[int]()
+    work = lambda: inside.append(threading.get_ident())  # noqa: E731
+    answers = [crew.run(steps(Stage(500, work), Stage(None, work))) for _ in range(3)]
+    assert all(told == [True, True] for told, _ in answers)
+    assert set.union(*(threads for _, threads in answers)) == set(inside)
+    assert len(set(inside)) == 1 and inside[0] != threading.get_ident()
+    assert inline(steps(Stage(500, work)))[1] == {threading.get_ident()}
+
+
+def test_where_a_stage_is_late_another_thread_goes_on(let_go: threading.Event) -> None:
+    crew, start = Crew(), time.monotonic()
+    told, threads = crew.run(
+        steps(Stage(None, nothing), Stage(20, lambda: bool(let_go.wait(30)) or None), Stage(500, nothing))
+    )
+    assert told == [True, False, True]
+    assert len(threads) == 2 and time.monotonic() - start < 5
+    assert crew.late == 1
+    let_go.set()
+    deadline = time.monotonic() + 5
+    while crew.late and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert crew.late == 0
+    assert crew.run(steps(Stage(500, nothing)))[0] == [True]
+
+
+def test_one_that_has_no_limit_holds_up_nobody_else(let_go: threading.Event) -> None:
+    crew = Crew()
+
+    async def both() -> float:
+        hanging = asyncio.ensure_future(crew.awaited(steps(Stage(None, lambda: bool(let_go.wait(30)) or None))))
+        await asyncio.sleep(0.01)
+        start = time.monotonic()
+        for _ in range(3):
+            assert (await crew.awaited(steps(Stage(500, nothing))))[0] == [True]
+        took = time.monotonic() - start
+        assert not hanging.done()
+        let_go.set()
+        assert (await hanging)[0] == [True]
+        return took
+
+    assert in_a_loop(both()) < 5
+
+
+def test_what_is_raised_comes_to_whoever_asked() -> None:
+    def failing() -> None:
+        raise ValueError("no")
+
+    def catching() -> Steps[str]:
+        try:
+            yield Stage(500, failing)
+        except ValueError as error:
+            return f"caught {error}"
+        return "nothing"
+
+    crew = Crew()
+    for run in (crew.run, inline, lambda each: in_a_loop(crew.awaited(each))):
+        assert run(catching()) == "caught no"
+        with pytest.raises(ValueError, match="no"):
+            run(steps(Stage(500, failing)))
+    assert crew.run(steps(Stage(500, nothing)))[0] == [True]
+
+
+def test_whoever_has_gone_is_not_answered() -> None:
+    crew, begun = Crew(), threading.Event()
+
+    async def leave() -> None:
+        waiting = asyncio.ensure_future(
+            crew.awaited(steps(Stage(None, begun.set), Stage(None, lambda: time.sleep(0.05))))
+        )
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await asyncio.sleep(0.1)
+
+    in_a_loop(leave())
+    assert crew.run(steps(Stage(500, nothing)))[0] == [True]
