@@ -94,5 +94,7 @@ def test_what_was_not_drawn_by_chance_is_refused():
         slates_of(shown.drop("propensity"), events, "click")
     with pytest.raises(InputError, match="no impressions"):
         slates_of(shown.clear(), events, "click")
+    with pytest.raises(InputError, match=r"(?s)no such event.*clik.*click"):
+        slates_of(shown, events, "clik")
     with pytest.raises(InputError, match="two items"):
         slates_of(pl.concat([shown, shown]), events, "click")

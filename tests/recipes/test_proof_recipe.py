@@ -132,3 +132,7 @@ def test_what_cannot_be_set_is_named(tmp_path):
         load("proof")(study(tmp_path, people=1))
     with pytest.raises(InputError, match="no names to ask"):
         load("proof")(study(tmp_path, fitted="false", table="asked"))
+    with pytest.raises(InputError, match=r"(?s)no titles.*--set played"):
+        load("proof")(study(tmp_path, fitted="false", played=5))
+    with pytest.raises(InputError, match=r"(?s)two people.*--set played"):
+        load("proof")(study(tmp_path, played=1))

@@ -31,7 +31,7 @@ def slates_of(impressions: pl.DataFrame, events: pl.DataFrame, reward: str) -> p
         reward: The event that counts 1.
 
     Raises:
-        InputError: A column is missing, there is no impression, or a place holds two items.
+        InputError: A column is missing, there is no impression or no such event, or a place holds two items.
     """
     for frame, names, what in ((impressions, SHOWN, "impressions"), (events, DONE, "events")):
         missing = [name for name in names if name not in frame.columns]
@@ -42,6 +42,9 @@ def slates_of(impressions: pl.DataFrame, events: pl.DataFrame, reward: str) -> p
     shown = impressions.sort(PLACE, maintain_order=True)
     if shown.select(PLACE).is_duplicated().any():
         raise InputError("A place of a slate holds two items", where="request_id and position")
+    if not (events["event_type"] == reward).any():
+        there = ", ".join(sorted(events["event_type"].drop_nulls().unique().to_list())) or "none"
+        raise InputError("The log has no such event", where="the reward", got=reward, allowed=there)
     keys = ["request_id", "item_id", *(["position"] if "position" in events.columns else [])]
     hits = events.filter(pl.col("event_type") == reward).select(keys).unique().with_columns(earned=pl.lit(1.0))
     return shown.join(hits, on=keys, how="left", maintain_order="left").with_columns(pl.col("earned").fill_null(0.0))
@@ -102,7 +105,8 @@ def estimates(slates: pl.DataFrame, chances: pl.DataFrame, clip: float | None = 
     if beside["probability"].is_null().any():
         lost = beside.filter(pl.col("probability").is_null())
         got = f"{lost.height} places without a probability"
-        raise InputError("The target says nothing of what was shown", where=_first(lost), got=got)
+        hint = "give a row for each place that was logged, 0 where the target would not show that item there"
+        raise InputError("The target says nothing of what was shown", where=_first(lost), got=got, hint=hint)
     replay = replay_of(beside, lambda rows: rows["probability"], clip)
     found = {"as logged": ips(replay_of(slates, lambda rows: rows["propensity"]))}
     found |= {"IPS": ips(replay), "SNIPS": snips(replay)}

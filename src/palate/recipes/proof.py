@@ -54,6 +54,7 @@ def proof(study: Study) -> Report:
     settings = ProofSettings.of(study)
     fitted = fitted_of(study.dataset, settings)
     table = table_of(fitted, settings, study.llm)
+    trial = played_trial(settings, fitted, table)
     runs = main_trials(settings, study.seeds, fitted, table)
     varied = swept_trials(settings, study.seeds) if settings.sweep else []
     with spread_over(settings.processes, settings.ray) as over:
@@ -61,7 +62,7 @@ def proof(study: Study) -> Report:
             collected(sweep(trials, over, study.workspace / "runs.jsonl", partial(study.progress, what)))
             for what, trials in (("worlds", runs), ("assumptions", varied))
         )
-    played = played_rows(played_trial(settings, fitted, table), study.llm) if settings.played and fitted else []
+    played = played_rows(trial, study.llm) if trial is not None else []
     return _report(settings, main, swept, fitted, played, study.seeds)
 
 

@@ -54,7 +54,7 @@ class ProofSettings(Settings):
     played: int = Field(
         default=0,
         ge=0,
-        description="people of the fitted world whom the language model plays; 0: none (it costs a lot)",
+        description="people of the fitted world whom the language model plays, 2 or more; 0: none",
     )
     played_days: int = Field(default=7, ge=7, description="that it plays them")
     processes: int = Field(default=1, ge=1, description="local ones that runs are spread over")
@@ -120,9 +120,21 @@ def _varied(trial: Trial, assumption: Assumption, value: float) -> Trial:
     return replace(named, config=trial.config.model_copy(update={assumption.field: value}))
 
 
-def played_trial(settings: ProofSettings, fitted: Fitted, table: InterestTable | None) -> Trial:
-    """The world in which the language model plays people."""
-    config = WorldConfig(people=max(2, settings.played))
+def played_trial(settings: ProofSettings, fitted: Fitted | None, table: InterestTable | None) -> Trial | None:
+    """The world in which the language model plays people; None where it plays nobody.
+
+    Raises:
+        InputError: The world is not fitted, so that there are no titles to show, or has a single person.
+    """
+    if not settings.played:
+        return None
+    where, got = "--set played", settings.played
+    if fitted is None:
+        hint = "Leave out --set fitted=false."
+        raise InputError("A synthetic world has no titles to show", where=where, got=got, hint=hint)
+    if got < 2:
+        raise InputError("A world has two people at least", where=where, got=got, allowed="0, or 2 or more")
+    config = WorldConfig(people=got)
     return Trial(
         FITTED, config, 0, settings.played_days, "", settings.error, settings.share, fitted=fitted, table=table
     )
