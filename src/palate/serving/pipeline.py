@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -21,7 +22,7 @@ from palate.serving.pipeline_config import CapsConfig, PipelineConfig
 from palate.serving.reasons import Recommendation
 from palate.serving.sources.popular import most_popular
 from palate.serving.sources.registry import source
-from palate.serving.stages import Fallback, Stage, Stages, Steps, inline
+from palate.serving.stages import PAUSE, Fallback, Stage, Stages, Steps, inline
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,13 @@ def slate_steps(
             told = snapshot.user_vector(user) if isinstance(user, str) and (since is None or not len(since)) else None
             vectors = told if told is not None else (encode or snapshot.encode_one)(query)
     asked = Asked(snapshot, query, vectors, n, away, rng, moment, config)
-    with stages.timed("candidates"):
-        lists = (yield from _candidates(asked, stages)) if len(history) else []
-    with stages.timed("rank"):
-        entries = yield from _ranked(asked, lists, stages)
+    lists = (yield from _candidates(asked, stages)) if len(history) else []
+    entries = yield from _ranked(asked, lists, stages)
+    yield PAUSE
     with stages.timed("arrange"):
         places = _places(asked, entries, draws)
         items = tuple(_recommendation(snapshot, place, explain) for place in places)
-    return Slate(items, tuple(stages.fallbacks), stages.seconds)
+    return Slate(items, tuple(stages.fallbacks), dict(stages.seconds))  # a late stage may still add to its own
 
 
 def affinities(snapshot: Snapshot, history: IntArray, config: AffinityConfig | None = None) -> dict[str, Affinity]:
@@ -134,42 +134,42 @@ def _histories(
 
 
 def _candidates(asked: Asked, stages: Stages) -> Steps[list[Candidates]]:
-    """Of every source that has a share and was in time, one after the other."""
+    """Of every source that has a share, one after the other, as far as they are in time together."""
     names = [name for name, share in asked.config.sources.items() if share > 0]
-    answers: list[tuple[str, list[Candidates] | Exception]] = []
-    abandoned = False
-
-    def ask() -> None:
-        for name in names:
-            if abandoned:
-                return
-            try:
-                answers.append((name, source(name)(asked)))
-            except Exception as error:
-                answers.append((name, error))
-
-    abandoned = not (yield Stage(asked.config.budget.candidates, ask))
-    answered = list(answers)
-    for name in names[len(answered) :]:
-        stages.went_without(name, "late")
-    found: list[Candidates] = []
-    for name, answer in answered:
-        if isinstance(answer, Exception):
-            stages.failed(name, answer)
-        else:
+    found, left = list[Candidates](), asked.config.budget.candidates
+    for place, name in enumerate(names):
+        answer, start = list[Candidates](), stages.seconds.get("candidates", 0.0)
+        try:
+            if not (yield Stage(left, partial(_ask, asked, name, answer, stages))):
+                for late in names[place:]:
+                    stages.went_without(late, "late")
+                break
             found += answer
+        except Exception as error:
+            stages.failed(name, error)
+        if left is not None:
+            left = max(0.0, left - 1000 * (stages.seconds["candidates"] - start))
     return found
+
+
+def _ask(asked: Asked, name: str, answer: list[Candidates], stages: Stages) -> None:
+    with stages.timed("candidates"):
+        answer += source(name)(asked)
 
 
 def _ranked(asked: Asked, lists: Sequence[Candidates], stages: Stages) -> Steps[list[Sequence[Entry]]]:
     """Each list in the ranker's order, or all in one. An order that was drawn stays where shares hold."""
-    all_items = np.concatenate([np.zeros(0, dtype=np.int32), *(each.items for each in lists)])
-    known, place = np.unique(all_items, return_inverse=True)
-    scores = None if asked.config.rank == "off" else (yield from _rank_scores(asked, known, stages))
+    scores = None if asked.config.rank == "off" else (yield from _rank_scores(asked, lists, stages))
+    with stages.timed("rank"):
+        return _in_order(asked, lists, scores)
+
+
+def _in_order(asked: Asked, lists: Sequence[Candidates], scores: FloatArray | None) -> list[Sequence[Entry]]:
+    """By `scores` of all candidates, one list's after the other's."""
     if scores is None:
         return [Listed(each) for each in lists]
     ends = accumulate(len(each.items) for each in lists)
-    own = [scores[place[end - len(each.items) : end]] for each, end in zip(lists, ends, strict=True)]
+    own = [scores[end - len(each.items) : end] for each, end in zip(lists, ends, strict=True)]
     if asked.config.rank == "across":
         once: dict[int, Entry] = {}
         for each, ranked in zip(lists, own, strict=True):
@@ -182,15 +182,16 @@ def _ranked(asked: Asked, lists: Sequence[Candidates], stages: Stages) -> Steps[
     ]
 
 
-def _rank_scores(asked: Asked, items: IntArray, stages: Stages) -> Steps[FloatArray | None]:
-    """Of the items [m]; None without a ranker, or where it was late or failed."""
-    ranker = asked.snapshot.ranker
-    if ranker is None or not len(items):
+def _rank_scores(asked: Asked, lists: Sequence[Candidates], stages: Stages) -> Steps[FloatArray | None]:
+    """Of all candidates, one list's after the other's; None without a ranker, or where it was late or failed."""
+    ranker, answer = asked.snapshot.ranker, list[FloatArray]()
+    if ranker is None or not any(len(each.items) for each in lists):
         return None
-    answer: list[FloatArray] = []
 
     def rank() -> None:
-        answer.append(ranker.score(asked.snapshot, asked.query.history, asked.vectors[0], items))
+        with stages.timed("rank"):
+            known, place = np.unique(np.concatenate([each.items for each in lists]), return_inverse=True)
+            answer.append(ranker.score(asked.snapshot, asked.query.history, asked.vectors[0], known)[place])
 
     try:
         if (yield Stage(asked.config.budget.rank, rank)):

@@ -22,10 +22,13 @@ class Stage(NamedTuple):
     work: Callable[[], None]
 
 
+PAUSE = Stage(None, lambda: None)  # for others to come as far
+
 Steps = Generator[Stage, bool, T]
 """A computation that yields its stages to be done by whoever runs it, and is told of each whether it was in time.
 
-It waits where it yields, so that another thread can go on with it while a late stage still runs in the first.
+It waits where it yields, so that others can come as far, and another thread can go on with it while a late stage
+still runs in the first.
 """
 
 
@@ -42,7 +45,7 @@ class Fallback:
 
 @dataclass
 class Stages:
-    """Of one slate: how long each stage took, and what it went without."""
+    """Of one slate: how long each stage took by itself, and what it went without."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     fallbacks: list[Fallback] = field(default_factory=list)
@@ -53,7 +56,7 @@ class Stages:
         try:
             yield
         finally:
-            self.seconds[stage] = time.perf_counter() - start
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def went_without(self, part: str, why: Literal["late", "failed"]) -> None:
         self.fallbacks.append(Fallback(part, why))

@@ -60,12 +60,18 @@ def stop_tracing() -> None:
 
 @contextmanager
 def span(name: str) -> Iterator[None]:
-    """A part of the request under way."""
+    """A part of the request under way. Never the current span: another thread may end it, in another context."""
     if _tracer is None:
         yield
         return
-    with _tracer.start_as_current_span(name):
+    part = _tracer.start_span(name)
+    try:
         yield
+    except Exception as error:
+        part.record_exception(error)
+        raise
+    finally:
+        part.end()
 
 
 class Traced:
