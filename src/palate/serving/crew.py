@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import threading
 import time
 from collections import deque
@@ -12,7 +11,6 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import cache, partial
-from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Literal, TypeVar
 
@@ -21,6 +19,7 @@ from palate.serving.stages import Stage, Steps
 T = TypeVar("T")
 Ended = Callable[[Any, BaseException | None], object]
 
+NEVER = float("inf")
 _LATE = 8  # stages that may be late at once; while so many are, no other is begun
 _PATIENCE = 0.2  # seconds after which those that wait no longer wait for one that is slow
 _MOST = 40  # that are slow at once and not waited for
@@ -42,7 +41,8 @@ class Crew:
         self._slow = self._owed = 0  # threads whose place another has; those that none could be put in place of
         self._begun = False
         self._waiting: SimpleQueue[_Run[Any]] = SimpleQueue()
-        self._watch, self._counting = _Watch(), threading.Lock()
+        self._seats: set[_Seat] = set()
+        self._wakes, self._changed, self._counting = NEVER, threading.Condition(), threading.Lock()
 
     def run(self, steps: Steps[T]) -> T:
         """To the end, from a thread that can wait; what it raises is raised here."""
@@ -70,26 +70,25 @@ class Crew:
         with self._counting:
             first, self._begun = not self._begun, True
         if first:
-            self._add_thread(deque())
+            threading.Thread(target=self._watch, name="watch", daemon=True).start()
+            self._add_thread()
 
-    def _add_thread(self, together: deque[_Run[Any]]) -> None:
-        threading.Thread(target=self._serve, args=(together,), name="slates", daemon=True).start()
+    def _add_thread(self, *together: _Run[Any]) -> None:
+        threading.Thread(target=self._serve, args=(_Seat(deque(together)),), name="slates", daemon=True).start()
 
-    def _serve(self, together: deque[_Run[Any]]) -> None:
+    def _serve(self, seat: _Seat) -> None:
         """A turn of each, until all have come to their ends; then of those that wait. Until another has the place."""
+        self._seats.add(seat)
         while True:
-            if not together:
-                self._gather(together)
-            run = together.popleft()
-            state = run.context.run(self._turn, run, together)
-            if state == "lost":
-                return
-            if run.alone:
-                together = deque()
-                if state == "ended" and not self._has_place():
-                    return
+            if not seat.together:
+                self._gather(seat.together)
+            run = seat.together.popleft()
+            state = run.context.run(self._turn, seat, run)
             if state == "open":
-                together.append(run)
+                seat.together.append(run)
+            elif state == "lost" or (run.alone and not self._has_place()):
+                break
+        self._seats.discard(seat)
 
     def _gather(self, together: deque[_Run[Any]]) -> None:
         together.append(self._waiting.get())
@@ -97,56 +96,74 @@ class Crew:
             while len(together) < _TOGETHER:
                 together.append(self._waiting.get_nowait())
 
-    def _turn(self, run: _Run[Any], together: deque[_Run[Any]]) -> Literal["open", "ended", "lost"]:
+    def _turn(self, seat: _Seat, run: _Run[Any]) -> Literal["open", "ended", "lost"]:
         """The stage that is due and what follows it, up to the next; or another thread goes on with it."""
-        if not run.alone:
-            run.slow = self._watch.after(_PATIENCE, partial(self._give_place, run, together))
-        state: Literal["open", "ended", "lost"] = "open"
+        stage = run.stage
+        if stage is not None and stage.milliseconds is not None and (stage.milliseconds <= 0 or self.late >= _LATE):
+            stage, run.step = None, partial(run.steps.send, False)
+        if seat.begins(run, stage) < self._wakes:
+            self._hurry(seat)
         try:
-            if run.stage is not None and not self._worked(run, run.stage, together):
-                return "lost"
+            if stage is not None:
+                step = _worked(run, stage)
+                if not seat.keeps(run):
+                    with self._counting:
+                        self.late -= 1
+                    return "lost"
+                run.step = step
             run.stage = run.step()
+            return "open"
         except StopIteration as end:
             run.ended(end.value, None)
-            state = "ended"
         except BaseException as error:
             run.ended(None, error)
-            state = "ended"
-        run.alone = run.alone or run.slow.claim() is None
-        return state
+        finally:
+            seat.ends()
+        return "ended"
 
-    def _worked(self, run: _Run[Any], stage: Stage, together: deque[_Run[Any]]) -> bool:
-        """Whether the run is still this thread's when the work is done, or was not begun; its next step is known."""
-        if stage.milliseconds is None:
-            due = None
-        elif stage.milliseconds <= 0 or self.late >= _LATE:
-            run.step = partial(run.steps.send, False)
-            return True
-        else:
-            due = self._watch.after(stage.milliseconds / 1000, partial(self._take_over, run, together))
-        try:
-            stage.work()
-            step: Callable[[], Stage] = partial(run.steps.send, True)
-        except BaseException as error:
-            step = partial(run.steps.throw, error)
-        if due is not None and due.claim() is None:
+    def _hurry(self, seat: _Seat) -> None:
+        with self._changed:
+            self._wakes = min(self._wakes, seat.slow, seat.late)
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        """Wakes when a turn would be slow or late that was on its way at the last look: seldom."""
+        while True:
+            self._wakes = NEVER  # before the look: whoever begins after it says so
+            for seat in list(self._seats):
+                self._look_at(seat, time.monotonic())
+            with self._changed:
+                self._wakes = min([self._wakes, *(min(seat.slow, seat.late) for seat in list(self._seats))])
+                self._changed.wait(None if self._wakes == NEVER else max(0.0, self._wakes - time.monotonic()))
+
+    def _look_at(self, seat: _Seat, now: float) -> None:
+        with seat.lock:
+            run, slow, late = seat.run, seat.slow <= now, seat.late <= now
+            if run is None or not (slow or late):
+                return
+            others, seat.together = seat.together, deque()
+            if late:
+                run.stage, run.step, run.context = None, partial(run.steps.send, False), run.context.copy()
+                seat.run, seat.slow, seat.late = None, NEVER, NEVER
+            else:
+                run.alone, seat.slow = True, NEVER
+        if late:
             with self._counting:
-                self.late -= 1
-            return False
-        run.step = step
-        return True
+                self.late += 1
+            self._add_thread(run, *others)  # in place of the one whose stage is late
+        else:
+            self._give_place(others)
 
-    def _give_place(self, run: _Run[Any], together: deque[_Run[Any]]) -> None:
+    def _give_place(self, others: deque[_Run[Any]]) -> None:
         """Another thread for all but one that is slow."""
-        run.alone = True
-        while together:
-            self._waiting.put(together.popleft())
+        for other in others:
+            self._waiting.put(other)
         with self._counting:
             if self._slow >= _MOST:
                 self._owed += 1
                 return
             self._slow += 1
-        self._add_thread(deque())
+        self._add_thread()
 
     def _has_place(self) -> bool:
         """Whether a thread that was slow serves on, since none could be put in its place."""
@@ -155,14 +172,6 @@ class Crew:
             self._owed -= owed
             self._slow -= not owed
         return owed
-
-    def _take_over(self, run: _Run[Any], together: deque[_Run[Any]]) -> None:
-        """A new thread in place of the one whose stage is late."""
-        with self._counting:
-            self.late += 1
-        run.slow.claim()  # unless that was before
-        run.stage, run.step, run.context = None, partial(run.steps.send, False), run.context.copy()
-        self._add_thread(deque([run, *together]))
 
 
 @dataclass
@@ -174,67 +183,46 @@ class _Run(Generic[T]):
     step: Callable[[], Stage]  # to the next stage
     stage: Stage | None = None  # that is due before that
     context: Context = field(default_factory=copy_context)
-    slow: _Due = field(init=False)  # of its turn
     alone: bool = False  # was slow: its thread serves nobody else
 
 
-class _Due:
-    """Either it is met in time, or `late` is called: never both."""
+@dataclass(eq=False)
+class _Seat:
+    """A thread that serves, as the one that watches sees it: whose turn it is, and when that is slow, or late."""
 
-    __slots__ = ("_claimed", "late")
+    together: deque[_Run[Any]]
+    run: _Run[Any] | None = None
+    slow: float = NEVER
+    late: float = NEVER
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __init__(self, late: Callable[[], None]) -> None:
-        self.late: Callable[[], None] | None = late
-        self._claimed = threading.Lock()
+    def begins(self, run: _Run[Any], stage: Stage | None) -> float:
+        """When to look again."""
+        now = time.monotonic()
+        with self.lock:
+            self.run = run
+            self.slow = NEVER if run.alone else now + _PATIENCE
+            self.late = NEVER if stage is None or stage.milliseconds is None else now + stage.milliseconds / 1000
+        return min(self.slow, self.late)
 
-    def claim(self) -> Callable[[], None] | None:
-        """`late`, for whoever comes first."""
-        late = self.late
-        if not self._claimed.acquire(blocking=False):
-            return None
-        self.late = None  # what it holds is free before its time has come
-        return late
+    def keeps(self, run: _Run[Any]) -> bool:
+        """Whether the run is still this thread's; its stage is not late any more."""
+        with self.lock:
+            self.late = NEVER
+            return self.run is run
+
+    def ends(self) -> None:
+        with self.lock:
+            self.run, self.slow, self.late = None, NEVER, NEVER
 
 
-class _Watch:
-    """A thread that wakes when something is due: as a rule long after it was met, and seldom."""
-
-    def __init__(self) -> None:
-        self._due: list[tuple[float, int, _Due]] = []
-        self._numbers, self._changed, self._wakes = count(), threading.Condition(), float("inf")
-        self._started = False
-
-    def after(self, seconds: float, late: Callable[[], None]) -> _Due:
-        """`late` is called after so many seconds, in the thread that watches, unless it was `met`."""
-        when, due = time.monotonic() + seconds, _Due(late)
-        with self._changed:
-            heapq.heappush(self._due, (when, next(self._numbers), due))
-            if when < self._wakes:
-                if not self._started:
-                    threading.Thread(target=self._look, name="watch", daemon=True).start()
-                    self._started = True
-                self._wakes = when
-                self._changed.notify()
-        return due
-
-    def _look(self) -> None:
-        while True:
-            with self._changed:
-                late = self._passed()
-                self._wakes = self._due[0][0] if self._due else float("inf")
-                if not late:
-                    self._changed.wait(self._wakes - time.monotonic() if self._due else None)
-            for each in late:
-                call = each.claim()  # perhaps met since, or by the one before
-                if call is not None:
-                    call()
-
-    def _passed(self) -> list[_Due]:
-        """What is late now; what was met is dropped, so that the next waking is for something open."""
-        late, now = list[_Due](), time.monotonic()
-        while self._due and (self._due[0][2].late is None or self._due[0][0] <= now):
-            late.append(heapq.heappop(self._due)[2])
-        return late
+def _worked(run: _Run[Any], stage: Stage) -> Callable[[], Stage]:
+    """How the run goes on after the stage."""
+    try:
+        stage.work()
+    except BaseException as error:
+        return partial(run.steps.throw, error)
+    return partial(run.steps.send, True)
 
 
 def _settle(future: asyncio.Future[T], answer: T, error: BaseException | None) -> None:
