@@ -37,8 +37,8 @@ def client(snapshot_folder: Path) -> TestClient:
 def test_both_ways_answer_alike(client: TestClient, monkeypatch: pytest.MonkeyPatch, query: str) -> None:
     taken: list[bool] = []
 
-    def noting(request, own=plain.ordinary):  # type: ignore[no-untyped-def]
-        given = own(request)
+    def noting(*asked, own=plain.ordinary):  # type: ignore[no-untyped-def]
+        given = own(*asked)
         taken.append(given is not None)
         return given
 
@@ -47,9 +47,9 @@ def test_both_ways_answer_alike(client: TestClient, monkeypatch: pytest.MonkeyPa
             asked = {"url": f"/v1/recommend/{person}?{query}", "headers": {"X-Request-ID": "r1", **headers}}
             monkeypatch.setattr(plain, "ordinary", noting)
             short = client.get(**asked)
-            monkeypatch.setattr(plain, "ordinary", lambda request: None)
+            monkeypatch.setattr(plain, "ordinary", lambda *asked: None)
             full = client.get(**asked)
-            assert (short.status_code, short.content) == (full.status_code, full.content)
+            assert (short.status_code, short.content, short.headers) == (full.status_code, full.content, full.headers)
     assert set(taken) == {query in ORDINARY}
 
 
@@ -57,3 +57,16 @@ def test_headers_that_come_twice_or_are_none_are_not_ordinary(client: TestClient
     asked = {"url": "/v1/recommend/u0"}
     assert client.get(**asked, headers=[("X-Palate-Variant", "bold"), ("X-Palate-Variant", "absent")]).json()["variant"]
     assert client.get(**asked, headers={"X-Palate-Variant": "x" * 300}).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/v1/recommend/", "/v1/recommend/a/b", "/v1/recommend", "/v1/recommend/a%2Fb"])
+def test_other_paths_are_the_routers(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code in (404, 405)
+
+
+def test_both_ways_are_counted_under_the_route(client: TestClient) -> None:
+    client.get("/v1/recommend/u0")
+    client.get("/v1/recommend/u0?n=3.0")
+    counted = client.get("/metrics").text
+    for status in (200, 422):
+        assert f'palate_requests_total{{route="/v1/recommend/{{user_id}}",status="{status}"}}' in counted

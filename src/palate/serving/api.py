@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,7 +28,7 @@ from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.operations import Operations
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import PipelineConfig
-from palate.serving.plain import PlainRoute
+from palate.serving.plain import Plain
 from palate.serving.running import Running
 from palate.serving.slates import Slates, parse_restrict
 from palate.serving.stages import Steps
@@ -37,6 +38,7 @@ from palate.serving.versions import current
 
 MAX_N = 200
 MAX_HISTORY = 5000
+SLATE = "/recommend/{user_id}"
 
 Count = Annotated[int, Query(ge=1, le=MAX_N, description="items wanted")]
 RestrictText = Annotated[
@@ -96,7 +98,11 @@ def create_app(
     app.add_exception_handler(InputError, _input_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(StorageError, _storage_error)
-    app.include_router(_routes(live, running, Slates(live, Variants(pipeline, choose), running.meter)))
+    routes = _routes(live, running, Slates(live, Variants(pipeline, choose), running.meter))
+    app.include_router(routes)
+    errors = {InputError: _input_error, StorageError: _storage_error}
+    slate = next(each for each in routes.routes if isinstance(each, APIRoute) and each.path == f"/v1{SLATE}")
+    app.add_middleware(Plain, start="/v1/recommend/", route=slate, call=slate.endpoint, errors=errors)
     if state is not None:
         app.include_router(live_routes(live), dependencies=_KEY)
     running.add_to(app)
@@ -127,8 +133,7 @@ def _routes(live: Live, running: Running, slates: Slates) -> APIRouter:
 
         return await crew().awaited(steps())
 
-    path, answer = "/recommend/{user_id}", dict[str, Any]
-    routes.add_api_route(path, recommend_user, response_model=answer, route_class_override=PlainRoute)
+    routes.add_api_route(SLATE, recommend_user, response_model=dict[str, Any])
 
     @routes.post("/recommend", response_model=dict[str, Any])
     async def recommend_history(

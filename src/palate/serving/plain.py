@@ -1,13 +1,14 @@
-"""Ordinary requests for a slate, read without FastAPI's look at each parameter: that costs as much as all the rest."""
+"""Ordinary requests for a slate, answered before the router: its look at each request costs more than all the rest."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 _NAMES = {"n", "restrict", "explain"}
 _HEADERS = {b"x-request-id": "request_id", b"x-palate-variant": "variant"}
@@ -16,24 +17,49 @@ _WORD = re.compile(r"[!-~]{1,200}")
 _LONGEST = 200  # characters of a restrict
 
 
-class PlainRoute(APIRoute):
-    """FastAPI answers everything that is not ordinary, and whatever is wrong; it documents the route too."""
+class Plain:
+    """Plain ASGI, innermost. What is not ordinary goes on to FastAPI, which documents the route and checks the rest.
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        full, call = super().get_route_handler(), self.endpoint
+    Args:
+        start: Of the path; a user's id is what comes after it.
+        call: What the route calls.
+        route: As it is counted and traced.
+        errors: How those that `call` raises are answered.
+    """
 
-        async def handle(request: Request) -> Response:
-            given = ordinary(request)
-            answer: Response = await (full(request) if given is None else call(**given))
-            return answer
+    def __init__(
+        self,
+        app: ASGIApp,
+        start: str,
+        call: Callable[..., Awaitable[Response]],
+        route: Any,
+        errors: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]],
+    ) -> None:
+        self.app, self.start, self.call, self.route, self.errors = app, start, call, route, errors
 
-        return handle
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = ordinary(scope, self.start) if scope["type"] == "http" else None
+        if given is None:
+            await self.app(scope, receive, send)
+            return
+        scope["route"] = self.route
+        try:
+            answer = await self.call(**given)
+        except tuple(self.errors) as error:
+            handler = next(self.errors[kind] for kind in type(error).__mro__ if kind in self.errors)
+            answer = await handler(Request(scope), error)
+        await answer(scope, receive, send)
 
 
-def ordinary(request: Request) -> dict[str, Any] | None:
+def ordinary(scope: Scope, start: str) -> dict[str, Any] | None:
     """What the route is given, where each parameter comes once at most and in its plainest form; else None."""
-    given: dict[str, Any] = dict(request.path_params)
-    for name, value in request.query_params.multi_items():
+    user_id = scope["path"][len(start) :]
+    if scope["method"] != "GET" or scope["root_path"] or not scope["path"].startswith(start):
+        return None
+    if not user_id or "/" in user_id:
+        return None
+    given: dict[str, Any] = {"user_id": user_id}
+    for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
         if name not in _NAMES or name in given:
             return None
         if name == "n" and _COUNT.fullmatch(value):
@@ -44,7 +70,7 @@ def ordinary(request: Request) -> dict[str, Any] | None:
             given[name] = value
         else:
             return None
-    for header, text in request.scope["headers"]:
+    for header, text in scope["headers"]:
         if header in _HEADERS:
             name, word = _HEADERS[header], text.decode("latin-1")
             if name in given or not _WORD.fullmatch(word):
