@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -84,6 +85,71 @@ def test_one_that_has_no_limit_holds_up_nobody_else(let_go: threading.Event) -> 
         return took
 
     assert in_a_loop(both()) < 5
+
+
+def together(crew: Crew, runs: list[Steps[T]], let_go: threading.Event) -> list[T]:
+    """All in step: they come while the thread is held up."""
+
+    async def ask() -> list[T]:
+        first = asyncio.ensure_future(crew.awaited(steps(Stage(None, lambda: bool(let_go.wait(0.1)) or None))))
+        await asyncio.sleep(0.02)
+        answers = [asyncio.ensure_future(crew.awaited(each)) for each in runs]
+        await first
+        return await asyncio.wait_for(asyncio.gather(*answers), 10)
+
+    return in_a_loop(ask())
+
+
+def test_those_that_wait_go_in_step(let_go: threading.Event) -> None:
+    order: list[tuple[int, str]] = []
+
+    def noting(stage: int, who: str) -> Stage:
+        return Stage(500, lambda: order.append((stage, who)))
+
+    runs = [steps(*(noting(stage, who) for stage in range(3))) for who in "abc"]
+    assert [told for told, _ in together(Crew(), runs, let_go)] == [[True] * 3] * 3
+    assert order == [(stage, who) for stage in range(3) for who in "abc"]
+
+
+@pytest.mark.parametrize("limit", [20, None])
+def test_whoever_hangs_is_left_by_those_in_step_with_it(let_go: threading.Event, limit: int | None) -> None:
+    """Late: told so, and on with the others. Slow: on by itself, when it is done."""
+    crew, done = Crew(), threading.Event()
+    waiting = Stage(limit, lambda: bool(let_go.wait(30)) or None)
+    hanging = [steps(Stage(None, nothing), waiting, Stage(500, nothing))]
+    others = [steps(*[Stage(500, nothing)] * 3) for _ in range(5)]
+    last = steps(*[Stage(500, nothing)] * 4, Stage(500, done.set))
+
+    def free() -> None:
+        assert done.wait(10)
+        let_go.set()
+
+    with ThreadPoolExecutor(1) as thread:
+        freed = thread.submit(free)
+        answers = together(crew, [*hanging, *others, last], threading.Event())
+        freed.result()
+    assert [told for told, _ in answers] == [[True, limit is None, True], *[[True] * 3] * 5, [True] * 5]
+    assert crew.run(steps(Stage(500, nothing)))[0] == [True]
+
+
+def test_many_that_hang_now_and_then_all_end_once() -> None:
+    crew, rng = Crew(), random.Random(0)
+
+    def stage() -> Stage:
+        pause = rng.choice([0.0, 0.0, 0.0, 0.003, 0.03])
+        return Stage(rng.choice([None, 5, 500]), lambda: time.sleep(pause) if pause else None)
+
+    async def ask() -> list[list[bool]]:
+        runs = [steps(*(stage() for _ in range(rng.randint(1, 6)))) for _ in range(150)]
+        answers = [asyncio.ensure_future(crew.awaited(each)) for each in runs]
+        return [told for told, _ in await asyncio.wait_for(asyncio.gather(*answers), 60)]
+
+    told = in_a_loop(ask())
+    assert len(told) == 150 and any(False in each for each in told) and any(False not in each for each in told)
+    deadline = time.monotonic() + 5
+    while crew.late and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert crew.late == 0
 
 
 def test_what_is_raised_comes_to_whoever_asked() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from tiny_snapshot import TOPICS
 
 from palate.serving import tracing
 from palate.serving.api import create_app
+from palate.serving.crew import Crew
 from palate.serving.load import Snapshot
 from palate.serving.metering import Meter
 from palate.serving.observed import JsonLines, logging_config
 from palate.serving.sampling import Sampler
+from palate.serving.stages import Stage, Steps
 from palate.serving.state import open_state, unavailable
 
 
@@ -174,6 +177,27 @@ def test_traces(client: TestClient) -> None:
     )
     assert all(spans[name].parent.span_id == root.context.span_id for name in ("state", "slate"))
     assert root.attributes["http.response.status_code"] == 200 and root.attributes["palate.request_id"] == "r-1"
+
+
+def test_a_span_may_end_in_another_thread_than_it_began(caplog: pytest.LogCaptureFixture) -> None:
+    memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+    exporter, meter, let_go = memory.InMemorySpanExporter(), Meter(), threading.Event()
+
+    def steps() -> Steps[set[int]]:
+        before = threading.get_ident()
+        with meter.stage("slate"):
+            in_time = yield Stage(10, lambda: bool(let_go.wait(30)) or None)
+        assert not in_time
+        return {before, threading.get_ident()}
+
+    try:
+        tracing.start_tracing(exporter)
+        assert len(Crew().run(steps())) == 2
+    finally:
+        tracing.stop_tracing()
+        let_go.set()
+    assert [span.name for span in exporter.get_finished_spans()] == ["slate"]
+    assert not caplog.records  # OpenTelemetry logs a context that is left where it was not entered
 
 
 def test_traces_that_are_asked_for_need_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
