@@ -17,6 +17,7 @@ from palate.models.ranking.pairs import Items, pairs
 from palate.serving.fresh import NewItems
 from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.pipeline import recommend
+from palate.serving.rank import SnapshotRanker
 from palate.serving.snapshot import SnapshotParts, build_snapshot
 
 
@@ -67,6 +68,38 @@ def test_new_items_are_ranked_by_what_is_known_of_them(ranked: Snapshot, trained
     past = known(tiny_parts()).take(history)
     expected = trained.score(pairs(query, past, unpopular.take(np.array([twin])), trained.base))
     np.testing.assert_allclose(scores[2], expected[0], atol=1e-5)
+
+
+def test_compiled_rows_are_the_rows_that_it_learned_from(ranked: Snapshot) -> None:
+    pytest.importorskip("numba")
+    rng, n, names = np.random.default_rng(0), ranked.n_built, ranked.attribute_names
+    unsure = ranked.attributes.copy()
+    unsure[:, ::3] = np.nan  # nobody said
+    unlike = {
+        "attributes": [{**ranked.manifest["attributes"][0], "name": "another"}, *ranked.manifest["attributes"][1:]]
+    }
+    vectors = rng.normal(size=(3, ranked.vectors.shape[1]))
+    put = NewItems(vectors, np.full(3, ranked.leaf_of(5), np.int32), {names[-1]: unsure[-1, :3]})
+    for told in (ranked, replace(ranked, attributes=unsure, manifest={**ranked.manifest, **unlike})):
+        plain, compiled = SnapshotRanker(ranked.path / "ranker.onnx"), SnapshotRanker(ranked.path / "ranker.onnx")
+        assert compiled.compile(told)
+        for snapshot, some in (
+            (told, [7, 0, n - 1]),
+            (told.with_new(put, told.items[:3]), [3, n + 2, n, 9]),
+            (told, []),
+        ):
+            for events in (0, 1, 40):
+                history = rng.integers(0, n, events).astype(np.int32)
+                asked = (
+                    snapshot,
+                    history,
+                    rng.normal(size=vectors.shape[1]).astype(np.float32),
+                    np.array(some, np.int32),
+                )
+                made, expected = compiled.pairs(*asked).arrays(), plain.pairs(*asked).arrays()
+                for name, array in expected.items():
+                    np.testing.assert_allclose(made[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+                    assert made[name].dtype == array.dtype == np.float32
 
 
 def test_a_missing_ranker_is_said_before_anything_is_built(tmp_path: Path) -> None:

@@ -45,6 +45,9 @@ class Ranker(Protocol):
     def score(self, snapshot: Snapshot, history: IntArray, vector: FloatArray, items: IntArray) -> FloatArray:
         """Of `items` [m] for a history (item_nums, oldest first) with its query vector [d]: higher is better."""
 
+    def compile(self, snapshot: Snapshot) -> bool:
+        """Have it done by compiled code from now on, where that can be."""
+
 
 @dataclass(frozen=True)
 class Newest:
@@ -201,8 +204,10 @@ class Snapshot:
         return FreshIndex(RestrictedIndex(self.vectors, self.columns, self.quantised))
 
     def compile(self) -> bool:
-        """As `RestrictedIndex.compile`, of both indices and the transitions."""
+        """As `RestrictedIndex.compile`, of both indices, the transitions and the ranker."""
         self.transitions.compile()
+        if self.ranker is not None:
+            self.ranker.compile(self)
         return self.index.main.compile() and self.likeness.compile()
 
     @property

@@ -72,6 +72,40 @@ class PairNetwork(nn.Module):
         return logits
 
 
+class _Served(nn.Module):
+    """A trained network in fewer steps, for a file: its scales are in the weights of the fields.
+
+    Centres are not: a number that hardly varies has a small difference from its centre, and a great weight.
+    """
+
+    centre: Tensor
+
+    def __init__(self, network: PairNetwork, width: int) -> None:
+        super().__init__()
+        self.backbone, self.width = network.backbone, width
+        names = [name for name, size in network.widths.items() if size]
+        self.parts = nn.ModuleDict({f"of_{name}": _scaled(network, name) for name in names})
+        self.register_buffer("centre", network.get_buffer("numbers_centre"))
+
+    def forward(self, query: Tensor, items: Tensor, drawn: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
+        given = {"query": query, "items": items, "drawn": drawn, "labels": labels, "numbers": numbers - self.centre}
+        fields = torch.cat([part(given[name.removeprefix("of_")]) for name, part in self.parts.items()], 1)
+        nothing = query[:, :0]
+        logits: Tensor = self.backbone(fields.view(-1, len(self.parts), self.width), nothing, nothing, nothing)
+        return logits
+
+
+def _scaled(network: PairNetwork, name: str) -> nn.Linear:
+    """A field's map, of what is not scaled yet."""
+    part = network.parts[f"of_{name}"]
+    assert isinstance(part, nn.Linear)
+    scaled = nn.Linear(part.in_features, part.out_features)
+    with torch.no_grad():
+        scaled.weight.copy_(part.weight * network.get_buffer(f"{name}_scale"))
+        scaled.bias.copy_(part.bias)
+    return scaled
+
+
 class PairRanker:
     """Learns which of several items was chosen: softmax cross-entropy over each group of one chosen and others.
 
@@ -125,7 +159,7 @@ class PairRanker:
         inputs = {name: torch.zeros(2, width) for name, width in network.widths.items()}
         axes = {name: {0: "m"} for name in (*inputs, "scores")}
         facts = {"base": json.dumps(self.base.tolist()), "attributes": json.dumps(self.attributes)}
-        write_onnx(network, inputs, "scores", axes, facts, Path(path))
+        write_onnx(_Served(network, self.config.width).eval(), inputs, "scores", axes, facts, Path(path))
 
     def _mean_rank(self, rows: Pairs, group: int) -> float:
         scores = self.score(rows).reshape(-1, group)
