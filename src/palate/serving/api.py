@@ -28,7 +28,7 @@ from palate.serving.load import Snapshot, load_snapshot
 from palate.serving.operations import Operations
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import PipelineConfig
-from palate.serving.plain import Plain
+from palate.serving.plain import Errors, Plain
 from palate.serving.running import Running
 from palate.serving.slates import Slates, parse_restrict
 from palate.serving.stages import Steps
@@ -100,7 +100,7 @@ def create_app(
     app.add_exception_handler(StorageError, _storage_error)
     routes = _routes(live, running, Slates(live, Variants(pipeline, choose), running.meter))
     app.include_router(routes)
-    errors = {InputError: _input_error, StorageError: _storage_error}
+    errors: Errors = {InputError: _input_error, StorageError: _storage_error}
     slate = next(each for each in routes.routes if isinstance(each, APIRoute) and each.path == f"/v1{SLATE}")
     app.add_middleware(Plain, start="/v1/recommend/", route=slate, call=slate.endpoint, errors=errors)
     if state is not None:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+Errors = Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]
 _NAMES = {"n", "restrict", "explain"}
 _HEADERS = {b"x-request-id": "request_id", b"x-palate-variant": "variant"}
 _COUNT = re.compile(r"[1-9][0-9]?|1[0-9][0-9]")  # fewer than 200
@@ -33,7 +34,7 @@ class Plain:
         start: str,
         call: Callable[..., Awaitable[Response]],
         route: Any,
-        errors: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]],
+        errors: Errors,
     ) -> None:
         self.app, self.start, self.call, self.route, self.errors = app, start, call, route, errors
 
