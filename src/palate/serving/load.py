@@ -58,10 +58,14 @@ class Newest:
     vectors: FloatArray  # [m, d]
     places: IntArray  # [n_items], of an item among them, or -1
 
-    def created(self, item: int) -> datetime | None:
-        """When, if the item is one of these."""
-        place = int(self.places[item]) if item < len(self.places) else -1
-        return None if place < 0 else datetime.fromtimestamp(int(self.times[place]) / 1e6, UTC)
+    def created(self, item: int) -> str | None:
+        """The day, as in "2024-05-31", if the item is one of these."""
+        place = self.places.item(item) if item < len(self.places) else -1
+        return None if place < 0 else self._days[place]
+
+    @cached_property
+    def _days(self) -> list[str]:
+        return [f"{datetime.fromtimestamp(time / 1e6, UTC):%Y-%m-%d}" for time in self.times.tolist()]
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def for_similar(snapshot: Snapshot, other: int) -> Reason:
 def for_fresh(snapshot: Snapshot, item: int) -> Reason:
     """Since when it is there, where that is known."""
     created = snapshot.newest.created(item)
-    return Reason("new" if created is None else f"new since {created:%Y-%m-%d}")
+    return Reason("new" if created is None else f"new since {created}")
 
 
 def for_popular(snapshot: Snapshot, item: int, *, known: bool) -> Reason:
