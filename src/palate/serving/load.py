@@ -130,6 +130,7 @@ class Snapshot:
                     "newest",
                     "user_nums",
                     "_by_entity",
+                    "_filled",
                     "_stretches",
                     "_allowed",
                     "_leaves",
@@ -290,6 +291,18 @@ class Snapshot:
         """All knowledge rows about an item, user or node, in the order they were kept."""
         stretch = self._stretches.get(entity)
         return [] if stretch is None else self._by_entity.slice(*stretch).to_dicts()
+
+    def known_as(self, entity: str, kind: str, name: str) -> list[dict[str, Any]]:
+        """Of `known` the rows of a kind and a name, without columns that are null in all of the knowledge."""
+        stretch = self._stretches.get(entity)
+        rows = [] if stretch is None else self._filled.slice(*stretch).to_dicts()
+        return [row for row in rows if row["kind"] == kind and row["name"] == name]
+
+    @cached_property
+    def _filled(self) -> pl.DataFrame:
+        """`_by_entity` without columns of nulls: each costs as much to read as a full one."""
+        full = [column for column in self._by_entity if column.null_count() < len(column)]
+        return self._by_entity.select("kind", "name", *{each.name for each in full} - {"kind", "name"})
 
     @cached_property
     def _stretches(self) -> dict[str, tuple[int, int]]:
