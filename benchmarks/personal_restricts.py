@@ -30,7 +30,7 @@ from palate.data.query import Restrict
 from palate.data.splits import Holdout, split_global_time
 from palate.interests.tree import TreeConfig, build_tree
 from palate.models.history_matrix import event_matrix
-from palate.serving.affinity import AffinityConfig, affinities, triggered
+from palate.serving.affinity import AffinityConfig, triggered
 from palate.serving.columns import make_columns
 from palate.serving.retrieve import RestrictedIndex
 
@@ -84,7 +84,7 @@ def hits(
 ) -> dict[str, np.ndarray]:
     """Of each query with a trigger and without: 1 where the target is among the ten, by method."""
     found: dict[str, list[float]] = {name: [] for name in ("a", "b", "c", "d", "control b", "control d", "triggered")}
-    chosen = [triggered(affinities(retrieval.columns, q.history, config), config) for q in held.queries]
+    chosen = [list(triggered(retrieval.columns, q.history, config)) for q in held.queries]
     others = rng.permutation([names[0] for names in chosen if names] or [""])
     for query, targets, names, other in zip(
         held.queries, held.targets, chosen, np.resize(others, len(chosen)), strict=True

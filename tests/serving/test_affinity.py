@@ -49,11 +49,12 @@ def test_a_half_life_lets_the_latest_events_decide() -> None:
 
 
 def test_the_strongest_are_triggered_and_no_more_than_asked() -> None:
-    found = affinities(columns(), history(0, 10, 20, 2), AffinityConfig())
-    assert triggered(found, AffinityConfig()) == ["rare"]
-    assert triggered(found, AffinityConfig(restricts=2)) == ["rare", "common"]
-    assert triggered(found, AffinityConfig(restricts=2, least_lift=2)) == ["rare"]
-    assert triggered(found, AffinityConfig(least_surprise=99)) == []
+    found = affinities(columns(), some := history(0, 10, 20, 2), AffinityConfig())
+    assert triggered(columns(), some, AffinityConfig()) == {"rare": found["rare"]}
+    both = triggered(columns(), some, AffinityConfig(restricts=2))
+    assert list(both) == ["rare", "common"] and both == found
+    assert list(triggered(columns(), some, AffinityConfig(restricts=2, least_lift=2))) == ["rare"]
+    assert not triggered(columns(), some, AffinityConfig(least_surprise=99))
 
 
 @given(numbers=st.lists(st.integers(0, N - 1), max_size=60), half_life=st.sampled_from([0.0, 5.0]))
@@ -61,7 +62,7 @@ def test_nothing_known_triggers_nothing_and_shares_are_shares(numbers: list[int]
     config = AffinityConfig(half_life=half_life)
     for each in affinities(columns(), history(*numbers), config).values():
         assert 0 <= each.share <= 1 + 1e-9 and each.lift >= 0
-    assert triggered(affinities(columns(), history(), config), config) == []
+    assert not triggered(columns(), history(), config)
 
 
 def test_two_attributes_share_the_places_of_one(snapshot: Snapshot) -> None:

@@ -65,6 +65,13 @@ def test_fresh_items_are_the_nearest_of_the_newest(dated: Snapshot) -> None:
     assert {each.source for each in later} == {"popular"}
 
 
+def test_many_fresh_items_are_the_nearest_too(dated: Snapshot) -> None:
+    history = np.array([10, 18], dtype=np.int32)
+    few, many = (recommend(dated, history, n, config=only("fresh"), moment=MOMENT) for n in (8, 60))
+    newest = [[each.item_id for each in slate if each.source == "fresh"] for slate in (few, many)]
+    assert newest[0] == newest[1][:8] and len(newest[1]) == 23
+
+
 def test_what_was_put_since_is_fresh_too_and_restricts_hold(dated: Snapshot) -> None:
     leaf = np.array([dated.leaf_of(10)], dtype=np.int32)
     row = dated.items[:1].with_columns(pl.lit("late").alias("item_id"), pl.lit(240, pl.Int32).alias("item_num"))

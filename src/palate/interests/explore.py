@@ -23,6 +23,7 @@ from palate.data.query import Query, Restrict
 from palate.interests.prospects import Drawn, Prospects
 from palate.interests.tree import InterestTree
 
+_KEPT = 16_384  # rows of a table that are kept as objects
 _DENSE = 1024  # nodes up to which all pairs are tabled: 8 MiB
 
 
@@ -81,6 +82,7 @@ class TransitionTable:
         self.next_nodes: IntArray = best["next_node"].to_numpy().astype(np.int32)
         self.compiled: Any = None  # `prospect_kernels`, after `compile`
         self._with: dict[int, list[Transition]] = {}
+        self._row = lru_cache(_KEPT)(lambda row: Transition(*(column[row] for column in self._columns)))
         self._ends = best.select("node_a", "node_b").to_numpy().astype(np.int64)
         self._keys = _pair_key(self._ends[:, 0], self._ends[:, 1])
 
@@ -105,7 +107,7 @@ class TransitionTable:
     def of(self, a: int, b: int) -> list[Transition]:
         """What comes after the pair; (a, a) is a single interest. Empty if the table has no such pair."""
         start, stop = self.spans(np.int64(a), np.int64(b))
-        return [Transition(*(column[row] for column in self._columns)) for row in range(int(start), int(stop))]
+        return [self._row(row) for row in range(int(start), int(stop))]
 
     def spans(self, a: Any, b: Any) -> tuple[Any, Any]:
         """For arrays of pairs where each has its stretch of `next_nodes`."""

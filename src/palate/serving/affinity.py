@@ -7,14 +7,16 @@ The trigger of personalised restricted retrieval (Long et al., "LLM-as-annotator
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.dataset import IntArray
 from palate.serving.columns import ItemColumns
+
+Floats = npt.NDArray[np.float64]
 
 
 class AffinityConfig(BaseModel):
@@ -45,32 +47,30 @@ class Affinity:
 
 def affinities(columns: ItemColumns, history: IntArray, config: AffinityConfig) -> dict[str, Affinity]:
     """For each attribute that any item has; an empty history has a lift of 1."""
-    n_items = len(columns.tree.order)
-    having = columns.attributes_of(columns.tree.position[history].astype(np.int64))
-    weights = None
-    events, spread = float(len(history)), math.sqrt(len(history))
+    names, measured = _measured(columns, history, config)
+    return {name: Affinity(*row) for name, row in zip(names, np.stack(measured, axis=1).tolist(), strict=True)}
+
+
+def triggered(columns: ItemColumns, history: IntArray, config: AffinityConfig) -> dict[str, Affinity]:
+    """The attributes that restrict the person's retrieval, the strongest first, at most `restricts`."""
+    names, measured = _measured(columns, history, config)
+    _, _, lift, surprise = measured
+    strong = np.flatnonzero((lift >= config.least_lift) & (surprise >= config.least_surprise))
+    best = strong[np.argsort(-lift[strong], kind="stable")[: config.restricts]].tolist()
+    return {names[row]: Affinity(*(float(values[row]) for values in measured)) for row in best}
+
+
+def _measured(columns: ItemColumns, history: IntArray, config: AffinityConfig) -> tuple[list[str], tuple[Floats, ...]]:
+    """Names of attributes, and the four numbers of `Affinity` of each."""
+    names, bits, base, chance = columns.attribute_bits
+    places = columns.tree.position[history]
+    having = bits[:, places >> 3] >> (places & 7).astype(np.uint8) & 1  # [A, t]
     if config.half_life:
         weights = 0.5 ** (np.arange(len(history))[::-1] / config.half_life)
-        events, spread = float(weights.sum()), math.sqrt((weights * weights).sum())
-    found = {}
-    for name, column in columns.values.get("attr", {}).items():
-        base = column.count / n_items
-        if base == 0:
-            continue
-        hits = float(np.count_nonzero(having[name]) if weights is None else weights @ having[name])
-        smoothed = events + config.prior_events
-        lift = (hits + config.prior_events * base) / smoothed / base if smoothed > 0 else 1.0
-        deviation = spread * math.sqrt(base * (1 - base))
-        surprise = (hits - events * base) / deviation if deviation > 0 else 0.0
-        found[name] = Affinity(hits / max(events, 1e-9), base, lift, surprise)
-    return found
-
-
-def triggered(found: Mapping[str, Affinity], config: AffinityConfig) -> list[str]:
-    """The attributes that restrict the person's retrieval, the strongest first, at most `restricts`."""
-    strong = [
-        name
-        for name, each in found.items()
-        if each.lift >= config.least_lift and each.surprise >= config.least_surprise
-    ]
-    return sorted(strong, key=lambda name: -found[name].lift)[: config.restricts]
+        hits, events, spread = having @ weights, float(weights.sum()), math.sqrt((weights * weights).sum())
+    else:
+        hits, events, spread = having.sum(axis=1, dtype=np.float64), float(len(history)), math.sqrt(len(history))
+    smoothed, deviation = events + config.prior_events, spread * chance
+    lift = (hits + config.prior_events * base) / smoothed / base if smoothed > 0 else np.ones(len(names))
+    surprise = (hits - events * base) / np.where(deviation > 0, deviation, np.inf)
+    return names, (hits / max(events, 1e-9), base, lift, surprise)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +12,8 @@ from palate.data.dataset import FloatArray
 from palate.serving.candidates import Candidates
 from palate.serving.load import Snapshot
 from palate.serving.pipeline_config import CapsConfig
+
+T = TypeVar("T")
 
 
 class Entry(NamedTuple):
@@ -57,43 +57,37 @@ class Place(NamedTuple):
     propensity: float | None
 
 
-@dataclass
 class Caps:
-    """How much of each kind a slate has so far."""
+    """How much of each kind a slate has so far: items of a leaf, of a category, from a source."""
 
-    snapshot: Snapshot
-    config: CapsConfig
-    held: Counter[object] = field(default_factory=Counter)
-    kinds: dict[int, list[tuple[object, int]]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.any = any(most is not None for most in (self.config.leaf, self.config.category, self.config.source))
+    def __init__(self, snapshot: Snapshot, config: CapsConfig) -> None:
+        self.leaf, self.category, self.source = config.leaf, config.category, config.source
+        self.any = any(most is not None for most in (self.leaf, self.category, self.source))
+        self.snapshot = snapshot
+        self._leaves, self._sources = dict[int, int](), dict[str, int]()
+        self._held = dict[str, int]()  # of a category
 
     def full(self, item: int, source: str) -> bool:
-        if self.any:
-            for kind, most in self._kinds(item, source):
-                if self.held[kind] >= most:
+        if not self.any:
+            return False
+        if self.leaf is not None and self._leaves.get(self.snapshot.leaf_of(item), 0) >= self.leaf:
+            return True
+        if self.category is not None:
+            for name in self.snapshot.categories[item]:
+                if self._held.get(name, 0) >= self.category:
                     return True
-        return False
+        return self.source is not None and self._sources.get(source, 0) >= self.source
 
-    def take(self, entry: Entry) -> None:
-        if self.any:
-            for kind, _ in self._kinds(entry.item, entry.by.source):
-                self.held[kind] += 1
+    def take(self, item: int, source: str) -> None:
+        if self.leaf is not None:
+            _count(self._leaves, self.snapshot.leaf_of(item))
+        for name in () if self.category is None else self.snapshot.categories[item]:
+            _count(self._held, name)
+        _count(self._sources, source)
 
-    def _kinds(self, item: int, source: str) -> list[tuple[object, int]]:
-        found = self.kinds.get(item)
-        if found is None:
-            found = self.kinds[item] = self._kinds_of(item)
-        return found if self.config.source is None else [*found, (source, self.config.source)]
 
-    def _kinds_of(self, item: int) -> list[tuple[object, int]]:
-        found: list[tuple[object, int]] = []
-        if self.config.leaf is not None:
-            found.append((self.snapshot.leaf_of(item), self.config.leaf))
-        if self.config.category is not None:
-            found += [(("category", name), self.config.category) for name in self.snapshot.categories[item]]
-        return found
+def _count(held: dict[T, int], kind: T) -> None:
+    held[kind] = held.get(kind, 0) + 1
 
 
 Draw = tuple[float, float, float]  # in [0, 1): whether a place is drawn, from which list, which of it
@@ -123,7 +117,7 @@ def arrange(
         if epsilon:
             chance = (1 - epsilon) * shelf.chance_of_first(by_turn, entry) + epsilon * shelf.chance_of_any(entry)
         else:
-            chance = shelf.chance_of_first(turn, entry)
+            chance = 1.0 if entry.by.weights is None else shelf.chance_of_first(turn, entry)
         shelf.take(turn, entry)
         own = entry.by.chance
         places.append(Place(entry, None if own is None else own * chance))
@@ -137,20 +131,25 @@ class _Shelf:
         self.waiting, self.shares, self.caps = waiting, shares, caps
         self.heads, self.given = dict.fromkeys(waiting, 0), dict.fromkeys(waiting, 0)
         self.taken: set[int] = set()
+        self.total = self._total()
 
     def next_turn(self) -> int | None:
         """The list that is furthest behind its share and has something; what is taken or full is passed by for good."""
         while self.waiting:
-            total = sum([self.shares[number] for number in self.waiting])
             size, turn, most = len(self.taken) + 1, -1, float("-inf")
             for number in self.waiting:
-                behind = self.shares[number] / total * size - self.given[number]
+                behind = self.shares[number] / self.total * size - self.given[number]
                 if behind > most:
                     turn, most = number, behind
             if self._advance(turn):
                 return turn
             del self.waiting[turn]
+            self.total = self._total()
         return None
+
+    def _total(self) -> float:
+        """Shares of the lists that have something."""
+        return sum([self.shares[number] for number in self.waiting])
 
     def _advance(self, turn: int) -> bool:
         """To the first of the list that is open, if there is one."""
@@ -203,7 +202,7 @@ class _Shelf:
     def take(self, turn: int, entry: Entry) -> None:
         self.given[turn] += 1
         self.taken.add(entry.item)
-        self.caps.take(entry)
+        self.caps.take(entry.item, entry.by.source)
 
     def _is_open(self, entry: Entry) -> bool:
         return entry.item not in self.taken and not self.caps.full(entry.item, entry.by.source)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,6 +22,7 @@ from palate.errors import InputError
 from palate.interests.tree import InterestTree
 
 Positions = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Where: TypeAlias = slice | Positions  # places in leaf order: a stretch of them, or some
 
@@ -63,9 +65,16 @@ class ItemColumns:
     numbers: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     probabilities: Mapping[str, FloatArray] = field(default_factory=dict)
 
-    def attributes_of(self, positions: Positions) -> dict[str, Mask]:
-        """For each attribute which of the places have it."""
-        return {name: having.holds(positions) for name, having in self.values.get("attr", {}).items()}
+    @cached_property
+    def attribute_bits(self) -> tuple[list[str], npt.NDArray[np.uint8], Floats, Floats]:
+        """Attributes that any item has: their names, packed bits [A, ceil(n_items / 8)], shares of the items, and the
+        standard deviations of whether an item has one."""
+        n = len(self.tree.order)
+        havings = {name: each for name, each in self.values.get("attr", {}).items() if each.count}
+        bits = [each.bits if each.places is None else packed(each.places, n) for each in havings.values()]
+        base = np.array([each.count / n for each in havings.values()])
+        rows = np.array(bits, dtype=np.uint8) if bits else np.zeros((0, -(-n // 8)), dtype=np.uint8)
+        return list(havings), rows, base, np.sqrt(base * (1 - base))
 
 
 def make_columns(

@@ -58,10 +58,14 @@ class Newest:
     vectors: FloatArray  # [m, d]
     places: IntArray  # [n_items], of an item among them, or -1
 
-    def created(self, item: int) -> datetime | None:
-        """When, if the item is one of these."""
-        place = int(self.places[item]) if item < len(self.places) else -1
-        return None if place < 0 else datetime.fromtimestamp(int(self.times[place]) / 1e6, UTC)
+    def created(self, item: int) -> str | None:
+        """The day, as in "2024-05-31", if the item is one of these."""
+        place = self.places.item(item) if item < len(self.places) else -1
+        return None if place < 0 else self._days[place]
+
+    @cached_property
+    def _days(self) -> list[str]:
+        return [f"{datetime.fromtimestamp(time / 1e6, UTC):%Y-%m-%d}" for time in self.times.tolist()]
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class Snapshot:
                     "newest",
                     "user_nums",
                     "_by_entity",
+                    "_filled",
                     "_stretches",
                     "_allowed",
                     "_leaves",
@@ -286,6 +291,18 @@ class Snapshot:
         """All knowledge rows about an item, user or node, in the order they were kept."""
         stretch = self._stretches.get(entity)
         return [] if stretch is None else self._by_entity.slice(*stretch).to_dicts()
+
+    def known_as(self, entity: str, kind: str, name: str) -> list[dict[str, Any]]:
+        """Of `known` the rows of a kind and a name, without columns that are null in all of the knowledge."""
+        stretch = self._stretches.get(entity)
+        rows = [] if stretch is None else self._filled.slice(*stretch).to_dicts()
+        return [row for row in rows if row["kind"] == kind and row["name"] == name]
+
+    @cached_property
+    def _filled(self) -> pl.DataFrame:
+        """`_by_entity` without columns of nulls: each costs as much to read as a full one."""
+        full = [column for column in self._by_entity if column.null_count() < len(column)]
+        return self._by_entity.select("kind", "name", *{each.name for each in full} - {"kind", "name"})
 
     @cached_property
     def _stretches(self) -> dict[str, tuple[int, int]]:

@@ -43,7 +43,7 @@ def by_history(snapshot: Snapshot, history: IntArray, n: int = 2) -> Callable[[i
 
     @cache
     def past() -> Allowed:
-        return Allowed(snapshot.stretch(0).spans, places_of(snapshot.tree.position, history))
+        return snapshot.stretch(0).only(places_of(snapshot.tree.position, history))
 
     def reason(item: int) -> Reason:
         near, _ = snapshot.likeness.nearest(snapshot.vector(item), past(), n)
@@ -101,7 +101,7 @@ def for_similar(snapshot: Snapshot, other: int) -> Reason:
 def for_fresh(snapshot: Snapshot, item: int) -> Reason:
     """Since when it is there, where that is known."""
     created = snapshot.newest.created(item)
-    return Reason("new" if created is None else f"new since {created:%Y-%m-%d}")
+    return Reason("new" if created is None else f"new since {created}")
 
 
 def for_popular(snapshot: Snapshot, item: int, *, known: bool) -> Reason:
@@ -112,8 +112,8 @@ def for_popular(snapshot: Snapshot, item: int, *, known: bool) -> Reason:
 
 def evidence_of(snapshot: Snapshot, entity: str, kind: str, name: str) -> list[Evidence]:
     """What was kept about an entity under a name, without what is null."""
-    rows = [row for row in snapshot.known(entity) if row["kind"] == kind and row["name"] == name]
-    return [{key: row[key] for key in _EVIDENCE_FIELDS if row[key] is not None} for row in rows]
+    rows = snapshot.known_as(entity, kind, name)
+    return [{key: row[key] for key in _EVIDENCE_FIELDS if row.get(key) is not None} for row in rows]
 
 
 def _because(snapshot: Snapshot, items: list[int]) -> str:

@@ -219,8 +219,11 @@ class Restricts:
 
 def places_of(positions: IntArray, items: npt.NDArray[np.integer]) -> Positions:
     """Sorted places of items, each once; `positions` is the tree's place of each item."""
-    found: Positions = np.unique(positions[items]).astype(np.int64)
-    return found
+    found: Positions = positions[items].astype(np.int64)
+    found.sort()  # `np.unique` comes to the same in several times as many steps
+    first = np.ones(len(found), dtype=np.bool_)
+    np.not_equal(found[1:], found[:-1], out=first[1:])
+    return found[first]
 
 
 def _refuse(term: Term, what: str, got: object, allowed: Iterable[str], hint: str | None = None) -> NoReturn:

@@ -22,6 +22,12 @@ class Allowed:
     spans: Spans
     rows: Positions | None = None
 
+    def only(self, rows: Positions) -> Allowed:
+        """These stretches at some of their rows; what is known of the stretches is kept."""
+        some = Allowed(self.spans, rows)
+        some.__dict__.update(firsts=self.firsts, stops=self.stops, width=self.width)
+        return some
+
     @cached_property
     def starts(self) -> Positions:
         """Number of each stretch's first place when the places of all stretches are counted through, and of the end."""

@@ -15,10 +15,9 @@ def attribute(asked: Asked) -> list[Candidates]:
     snapshot, query, config = asked.snapshot, asked.query, asked.config.attribute
     if asked.is_about("attr"):
         return []
-    found = affinity.affinities(snapshot.columns, query.history, config)
     result = []
-    for name in affinity.triggered(found, config):
+    for name, found in affinity.triggered(snapshot.columns, query.history, config).items():
         narrowed = replace(query, restrict=replace(query.restrict or Restrict(), attributes=(name,)))
-        why = partial(reasons.for_attribute, snapshot, attribute=name, share=found[name].share, base=found[name].base)
+        why = partial(reasons.for_attribute, snapshot, attribute=name, share=found.share, base=found.base)
         result.append(retrieved(asked, "attribute", narrowed, asked.pool("attribute"), why))
     return result

@@ -13,6 +13,7 @@ from palate.serving.candidates import Asked, Candidates
 
 Places = npt.NDArray[np.int64]
 _DAY = 86_400_000_000  # microseconds
+_FEW = 64  # that are picked one by one sooner than all are sorted
 
 
 def fresh(asked: Asked) -> list[Candidates]:
@@ -38,12 +39,14 @@ def fresh(asked: Asked) -> list[Candidates]:
 
 def _best(scores: FloatArray, k: int) -> Places:
     """Numbers of the k best that are not at minus infinity, best first, equal ones as they stand."""
-    some = np.flatnonzero(scores > -np.inf)
-    if len(some) > k:
-        own = scores[some]
-        some = some[own >= np.partition(own, len(own) - k)[len(own) - k]]
-    best: Places = some[np.argsort(-scores[some], kind="stable")[:k]]
-    return best
+    if k > _FEW:
+        order: Places = np.argsort(-scores, kind="stable")[:k]
+        return order[scores[order] > -np.inf]
+    left, best = scores.copy(), list[int]()
+    while len(best) < min(k, len(left)) and left[place := int(left.argmax())] > -np.inf:
+        best.append(place)
+        left[place] = -np.inf
+    return np.array(best, dtype=np.int64)
 
 
 def _among(places: IntArray, items: IntArray, n: int) -> IntArray:
