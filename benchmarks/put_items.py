@@ -19,7 +19,8 @@ from serve_load import synthetic_snapshot
 
 from palate.serving.arrivals import Arrival
 from palate.serving.live import Live
-from palate.serving.load import Snapshot, load_snapshot
+from palate.serving.load import load_snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.state import open_state
 from palate.serving.versions import current
 

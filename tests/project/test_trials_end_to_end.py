@@ -22,7 +22,8 @@ from palate.cli.server import Served, application
 from palate.experiments.analyse import analyse
 from palate.project.project import Project
 from palate.project.trials import Trials
-from palate.serving.load import Snapshot, load_snapshot
+from palate.serving.load import load_snapshot
+from palate.serving.opened import Snapshot
 
 PEOPLE, VISITS, EACH = 120, 2, 5
 RATES = {"exploration": 0.6}  # people like what is new to them; all else they click

@@ -7,7 +7,8 @@ import pytest
 from state_stores import RedisServer
 from tiny_snapshot import tiny_snapshot
 
-from palate.serving.load import Snapshot, load_snapshot
+from palate.serving.load import load_snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.versions import current
 
 

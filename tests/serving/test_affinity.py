@@ -9,7 +9,7 @@ from tiny_snapshot import has
 
 from palate.serving.affinity import AffinityConfig, affinities, triggered
 from palate.serving.columns import ItemColumns, make_columns
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import PipelineConfig
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny_snapshot import has
 
 from palate.serving.api import create_app
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline_config import PipelineConfig
 
 PIECES = [

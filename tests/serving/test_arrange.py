@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from palate.serving.arrange import Caps, Entry, arrange
 from palate.serving.candidates import Candidates
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline_config import CapsConfig
 from palate.serving.reasons import Reason
 

@@ -20,7 +20,7 @@ from palate.errors import StorageError
 from palate.serving import live, state_sqlite
 from palate.serving.api import create_app
 from palate.serving.live import Live
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline_config import BudgetConfig, PipelineConfig
 from palate.serving.snapshot import build_snapshot
 from palate.serving.state import State, open_state

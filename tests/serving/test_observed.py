@@ -17,9 +17,9 @@ from tiny_snapshot import TOPICS
 from palate.serving import tracing
 from palate.serving.api import create_app
 from palate.serving.crew import Crew
-from palate.serving.load import Snapshot
 from palate.serving.metering import Meter
 from palate.serving.observed import JsonLines, logging_config
+from palate.serving.opened import Snapshot
 from palate.serving.sampling import Sampler
 from palate.serving.stages import Stage, Steps
 from palate.serving.state import open_state, unavailable

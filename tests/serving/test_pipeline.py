@@ -11,7 +11,7 @@ from tiny_snapshot import has
 from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.interests.explore import ExploreConfig, TransitionTable
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline import affinities, recommend
 from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.snapshot import TRANSITION_SCHEMA

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from palate.interests.explore import ExploreConfig
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import PipelineConfig
 

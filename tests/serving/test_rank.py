@@ -15,7 +15,8 @@ from palate.models.ranking.pair_ranker import PairRanker, PairRankerConfig
 from palate.models.ranking.pair_rows import OTHERS, group_rows
 from palate.models.ranking.pairs import Items, pairs
 from palate.serving.fresh import NewItems
-from palate.serving.load import Snapshot, load_snapshot
+from palate.serving.load import load_snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline import recommend
 from palate.serving.rank import SnapshotRanker
 from palate.serving.snapshot import SnapshotParts, build_snapshot

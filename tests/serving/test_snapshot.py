@@ -17,7 +17,8 @@ from tiny_snapshot import tiny_parts, tiny_snapshot
 from palate.data.query import Query
 from palate.errors import InputError, StorageError
 from palate.serving import snapshot as snapshot_module
-from palate.serving.load import Snapshot, load_snapshot
+from palate.serving.load import load_snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline import recommend
 from palate.serving.snapshot import build_snapshot
 from palate.serving.versions import current, list_snapshots, use

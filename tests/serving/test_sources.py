@@ -11,7 +11,8 @@ from tiny_snapshot import TOPICS, tiny_parts
 from palate.data.parse_expression import parse_expression
 from palate.data.query import Restrict
 from palate.serving.fresh import NewItems
-from palate.serving.load import Snapshot, load_snapshot
+from palate.serving.load import load_snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import FreshConfig, PipelineConfig, SimilarConfig
 from palate.serving.snapshot import build_snapshot

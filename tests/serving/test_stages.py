@@ -16,7 +16,7 @@ from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.serving.api import create_app
 from palate.serving.candidates import Asked, Candidates
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import BudgetConfig, PipelineConfig
 from palate.serving.sources import registry

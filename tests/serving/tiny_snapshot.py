@@ -12,7 +12,7 @@ from palate.data.dataset import Histories
 from palate.interests.names import name_nodes
 from palate.interests.tree import InterestTree, TreeConfig, build_tree
 from palate.knowledge.tables import SCHEMA, Knowledge
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.snapshot import SnapshotParts, build_snapshot
 from palate.serving.versions import use
 

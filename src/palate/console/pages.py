@@ -20,7 +20,7 @@ from palate import __version__
 from palate.console import experiments, views
 from palate.console.words import environment
 from palate.serving.live import Live
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 
 STATIC = Path(__file__).parent / "static"
 ECHARTS, HTMX = "vendor/echarts-6.1.0.min.js", "vendor/htmx-4.0.1.min.js"

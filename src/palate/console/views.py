@@ -13,7 +13,7 @@ import polars as pl
 from palate.console import charts
 from palate.console.words import finite, interval
 from palate.serving import describe
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline import recommend
 
 View = dict[str, Any]

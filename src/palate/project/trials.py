@@ -21,7 +21,8 @@ from palate.experiments.register import Register
 from palate.experiments.verdict import as_data
 from palate.project.project import Project
 from palate.project.report import rendered, write_pages
-from palate.serving.load import Snapshot, load_snapshot
+from palate.serving.load import load_snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.versions import current
 
 FOLDER = "experiments"

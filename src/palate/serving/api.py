@@ -24,7 +24,8 @@ from palate.serving.docs_page import add_docs
 from palate.serving.json_bytes import json_response
 from palate.serving.live import Live
 from palate.serving.live_api import live_routes
-from palate.serving.load import Snapshot, load_snapshot
+from palate.serving.load import load_snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.operations import Operations
 from palate.serving.pipeline import recommend
 from palate.serving.pipeline_config import PipelineConfig

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from palate.data.dataset import FloatArray
 from palate.serving.candidates import Candidates
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline_config import CapsConfig
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from palate.errors import InputError
 from palate.llm.encoders import Encoder
 from palate.serving.fresh import NewItems
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.state import KeptItem
 from palate.serving.text_map import Placed, placed
 

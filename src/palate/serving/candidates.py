@@ -11,7 +11,7 @@ import numpy as np
 from palate.data.dataset import FloatArray, IntArray
 from palate.data.query import Query
 from palate.serving.columns import Positions
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.reasons import Reason
 

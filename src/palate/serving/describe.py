@@ -10,7 +10,7 @@ import numpy as np
 
 from palate.data.parse_expression import parse_expression
 from palate.data.query import Restrict
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline import affinities
 from palate.serving.reasons import Recommendation
 

@@ -19,8 +19,9 @@ from palate.errors import InputError, StorageError
 from palate.llm.encoders import Encoder, MiniLMEncoder
 from palate.serving.arrivals import Arrival, by_id, gone_item, new_items, place, told_item
 from palate.serving.landing import Sink, land, land_items
-from palate.serving.load import MeanOfHistory, Snapshot
+from palate.serving.load import MeanOfHistory
 from palate.serving.metering import Meter
+from palate.serving.opened import Snapshot
 from palate.serving.state import DAY, KEEP_DAYS, Event, Impression, KeptItem, State
 
 REJECTED = ("skip", "hide", "dislike")  # seen, and not chosen

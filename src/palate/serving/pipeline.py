@@ -17,7 +17,7 @@ from palate.serving.affinity import Affinity, AffinityConfig
 from palate.serving.arrange import Caps, Draw, Entry, Listed, Place, arrange
 from palate.serving.candidates import Asked, Candidates
 from palate.serving.crew import crew
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline_config import CapsConfig, PipelineConfig
 from palate.serving.reasons import Recommendation
 from palate.serving.sources.popular import most_popular

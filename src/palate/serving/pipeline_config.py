@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from palate.errors import InputError
 from palate.interests.explore import ExploreConfig
 from palate.serving.affinity import AffinityConfig
-from palate.serving.load import NEWEST
+from palate.serving.opened import NEWEST
 from palate.serving.sources.registry import source
 
 

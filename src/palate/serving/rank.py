@@ -10,13 +10,13 @@ import numpy as np
 
 from palate.data.dataset import FloatArray, IntArray
 from palate.models.ranking.pairs import Items, OnnxRanker, Pairs, pairs
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 
 RECENT = 50  # events of a history that are read
 
 
 class SnapshotRanker:
-    """See `load.Ranker`. An attribute that the snapshot does not have is not known of any item."""
+    """See `opened.Ranker`. An attribute that the snapshot does not have is not known of any item."""
 
     def __init__(self, path: Path) -> None:
         self._ranker = OnnxRanker(path)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from palate.data.dataset import IntArray
 from palate.interests.explore import Exploration
-from palate.serving.load import Snapshot
+from palate.serving.opened import Snapshot
 from palate.serving.restrict import places_of
 from palate.serving.spans import Allowed
 

@@ -21,9 +21,9 @@ from palate.errors import PalateError
 from palate.serving.doors import Doors
 from palate.serving.keys import Keys, plain_key, read_keys
 from palate.serving.live import Live
-from palate.serving.load import Snapshot
 from palate.serving.metering import Meter
 from palate.serving.observed import Observed, say
+from palate.serving.opened import Snapshot
 from palate.serving.operations import Operations
 from palate.serving.sampling import Sampler
 from palate.serving.swap import Watcher

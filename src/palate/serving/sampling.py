@@ -12,9 +12,9 @@ import numpy as np
 from palate.data.dataset import FloatArray, IntArray
 from palate.data.parse_expression import parse_expression
 from palate.data.query import Query, Restrict
-from palate.serving.load import Snapshot
 from palate.serving.metering import Meter
 from palate.serving.observed import logger
+from palate.serving.opened import Snapshot
 
 _AT_ONCE = 2_000_000  # vectors beyond which brute force would hold a core for too long
 _ROWS = 4096  # at a time: stay in a processor's cache

@@ -14,8 +14,8 @@ from palate.data.parse_expression import parse_expression
 from palate.data.query import Restrict
 from palate.serving import describe
 from palate.serving.live import Live, Past
-from palate.serving.load import Snapshot
 from palate.serving.metering import Meter
+from palate.serving.opened import Snapshot
 from palate.serving.pipeline import Slate, slate_steps
 from palate.serving.stages import Steps
 from palate.serving.state import Impression

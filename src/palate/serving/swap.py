@@ -12,9 +12,9 @@ from pathlib import Path
 
 from palate.errors import PalateError
 from palate.serving.live import Live
-from palate.serving.load import Snapshot
 from palate.serving.metering import Meter
 from palate.serving.observed import say
+from palate.serving.opened import Snapshot
 from palate.serving.versions import current
 
 _AGAIN = 60.0  # seconds until a snapshot that was refused is tried again
