@@ -10,7 +10,7 @@ help:
 	@echo "make demo   set up, run the whole path on MovieLens ml-latest-small, write palate-demo/report.html"
 	@echo "make serve  the demo, then the API and the console at http://127.0.0.1:8000/console"
 	@echo "make test   set up, run all tests      make test-fast  without the slow ones"
-	@echo "make test-extras  those of Ray, which it installs"
+	@echo "make test-extras  those of Ray and S3, which it installs"
 	@echo "make lint   ruff, mypy, layers, sizes  make format     ruff format and fixes"
 	@echo "make bench  the benchmarks             make docs       the commands page from --help"
 
@@ -39,8 +39,8 @@ test-fast: setup
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-extras: setup
-	$(PIP) install -q -c constraints.txt -e ".[ray]"
-	$(BIN)/python -m pytest tests/llm/test_ray_run.py tests/llm/test_ray_asking.py tests/cli/test_llm.py \
+	$(PIP) install -q -c constraints.txt -e ".[ray]" s3fs "moto[s3]" flask flask-cors
+	$(BIN)/python -m pytest tests/serving/test_remote.py tests/llm/test_ray_run.py tests/llm/test_ray_asking.py tests/cli/test_llm.py \
 		tests/interests/test_tree_on_ray.py
 
 lint: setup

@@ -27,13 +27,31 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["memory", "file"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """Where a server of S3's protocol listens."""
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "file", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if request.param == "file":
         yield f"file://{tmp_path / 'there'}"
-        return
-    yield "memory://bucket/feed"
-    fsspec.filesystem("memory").store.clear()
+    elif request.param == "memory":
+        yield "memory://bucket/feed"
+        fsspec.filesystem("memory").store.clear()
+    else:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3"))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "tests")
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket/feed"
+        fsspec.filesystem("s3").rm("bucket", recursive=True)
 
 
 @pytest.fixture(autouse=True)
