@@ -39,7 +39,7 @@ test-fast: setup
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-extras: setup
-	$(PIP) install -q -c constraints.txt -e ".[ray]" s3fs "moto[s3]" flask flask-cors
+	$(PIP) install -q -c constraints.txt -e ".[ray]" s3fs "moto[server]"
 	$(BIN)/python -m pytest tests/serving/test_remote.py tests/llm/test_ray_run.py tests/llm/test_ray_asking.py tests/cli/test_llm.py \
 		tests/interests/test_tree_on_ray.py
 
