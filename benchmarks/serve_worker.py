@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from palate.serving.api import create_app
+from palate.serving.load import uncollected
 from palate.serving.metering import Meter
 from palate.serving.pipeline_config import PipelineConfig
 from palate.serving.slates import Slates
@@ -29,7 +30,8 @@ def make_app() -> FastAPI:
     state = open_state(options["state"]) if options["state"] else None
     pipeline = PipelineConfig.model_validate(options["pipeline"])
     landing = folder.parent / f"landing-{folder.name}"
-    app = create_app(folder, pipeline=pipeline, state=state, landing=landing)
+    with uncollected():  # as `palate serve`
+        app = create_app(folder, pipeline=pipeline, state=state, landing=landing)
     if options["constant"]:
         _answer_a_constant(app)
     return app

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from palate.models.ranking.pair_ranker import PairRanker, PairRankerConfig
 from palate.models.ranking.pair_rows import OTHERS, group_rows
 from palate.models.ranking.pairs import Items, pairs
 from palate.serving.fresh import NewItems
-from palate.serving.load import load_snapshot
+from palate.serving.load import load_snapshot, uncollected
 from palate.serving.opened import Snapshot
 from palate.serving.pipeline import recommend
 from palate.serving.rank import SnapshotRanker
@@ -54,6 +56,26 @@ def test_a_slate_has_the_scores_of_the_trained_network(ranked: Snapshot, trained
     expected = trained.score(pairs(query, items.take(history), items.take(nums), trained.base))
     np.testing.assert_allclose([each.ranked for each in slate], expected, atol=1e-5)
     assert not slate.fallbacks
+
+
+def test_a_snapshot_that_is_served_no_more_is_freed_without_a_look_for_cycles(ranked: Snapshot) -> None:
+    """What a server loads is left out of these looks (`load.uncollected`)."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with uncollected():
+            snapshot = load_snapshot(ranked.path)
+            snapshot.compile()
+        assert not gc.isenabled()  # as it was
+        for user in ("u0", "nobody"):
+            assert recommend(snapshot, user, 5)
+        freed = weakref.ref(snapshot), weakref.ref(snapshot.index.main), weakref.ref(snapshot.tree)
+        del snapshot
+        assert [each() for each in freed] == [None] * 3
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()
 
 
 def test_new_items_are_ranked_by_what_is_known_of_them(ranked: Snapshot, trained: PairRanker) -> None:

@@ -53,6 +53,7 @@ def application(served: Served) -> FastAPI:
 
     from palate.console.pages import add_console
     from palate.serving.api import create_app
+    from palate.serving.load import uncollected
     from palate.serving.tracing import start_tracing, stop_tracing
 
     start_tracing()
@@ -63,9 +64,9 @@ def application(served: Served) -> FastAPI:
         from palate.project.assigning import Assigner
 
         choose = Assigner(served.experiments, served.pipeline)
-    app = create_app(
-        served.snapshots, None, served.pipeline, state, landing, operations=served.operations, choose=choose
-    )
+    settings = served.operations
+    with uncollected():
+        app = create_app(served.snapshots, None, served.pipeline, state, landing, operations=settings, choose=choose)
     app.state.live.sink = _sink(served.kafka, landing)
     add_console(app, app.state.live, served.snapshots.parent / "experiments")
     if state is not None:

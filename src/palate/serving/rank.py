@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -21,7 +22,8 @@ class SnapshotRanker:
     def __init__(self, path: Path) -> None:
         self._ranker = OnnxRanker(path)
         self._rows: Any = None  # `pair_kernels.rows`, after `compile`
-        self._columns: tuple[Snapshot, tuple[Any, ...]] | None = None  # what it reads of the snapshot asked of last
+        # What it reads of the snapshot asked of last, which is not held: it holds the ranker.
+        self._columns: tuple[ref[Snapshot], tuple[Any, ...]] | None = None
 
     def compile(self, snapshot: Snapshot) -> bool:
         """Have rows made by compiled code (numba) from now on; False without it. See `Int8Scores`."""
@@ -49,7 +51,7 @@ class SnapshotRanker:
     def _columns_of(self, snapshot: Snapshot) -> tuple[Any, ...]:
         """As the compiled rows take them."""
         kept = self._columns
-        if kept is not None and kept[0] is snapshot:
+        if kept is not None and kept[0]() is snapshot:
             return kept[1]
         tree, names, new = snapshot.tree, self._ranker.attributes, snapshot.new
         known = {name: row for row, name in enumerate(snapshot.attribute_names)}
@@ -63,7 +65,7 @@ class SnapshotRanker:
                 labels[:, place] = new.attributes[name]
         built = snapshot.vectors, tree.position, snapshot.attributes, which, snapshot.popularity
         columns = (*built, tree.node_of_items(tree.depth), vectors, labels, leaves)
-        self._columns = snapshot, columns
+        self._columns = ref(snapshot), columns
         return columns
 
     def _items(self, snapshot: Snapshot, nums: IntArray) -> Items:

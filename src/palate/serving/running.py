@@ -21,6 +21,7 @@ from palate.errors import PalateError
 from palate.serving.doors import Doors
 from palate.serving.keys import Keys, plain_key, read_keys
 from palate.serving.live import Live
+from palate.serving.load import uncollected
 from palate.serving.metering import Meter
 from palate.serving.observed import Observed, say
 from palate.serving.opened import Snapshot
@@ -164,6 +165,7 @@ class Running:
 
 def _compiled(opened: Callable[[Path], Snapshot], path: Path) -> Snapshot:
     """Another snapshot is not served before it is as fast as the one in use."""
-    snapshot = opened(path)
-    snapshot.compile()
+    with uncollected():
+        snapshot = opened(path)
+        snapshot.compile()
     return snapshot
