@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.interests.tree import InterestTree, Node
-from palate.serving import retrieve
+from palate.serving import copies, retrieve
 from palate.serving.columns import make_columns
 from palate.serving.retrieve import RestrictedIndex
 from palate.serving.scores import quantise
@@ -71,8 +71,11 @@ def brute_force(vectors, tree, masks, query, restrict, k, exclude):  # type: ign
     kind=st.sampled_from(["float32", "both", "int8", "weighted"]),
     bound=st.sampled_from([0.0, 0.3, 1.1]),
     short=st.sampled_from([0, 64]),
+    looks=st.sampled_from([1, 9]),
 )
-def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_excluded, kind, bound, short) -> None:  # type: ignore[no-untyped-def]
+def test_equals_brute_force(  # type: ignore[no-untyped-def]
+    seed, n, k, values, density, n_nodes, attributes, n_excluded, kind, bound, short, looks
+) -> None:
     rng = np.random.default_rng(seed)
     tree = random_tree(n, rng)
     d = int(rng.choice([1, 7, 16]))  # numba compiles for each width
@@ -92,6 +95,8 @@ def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_
         index.compile()
         patched.setattr(retrieve, "_MANY", 2)
         patched.setattr(retrieve, "_SHORT", short)
+        patched.setattr(copies, "_FEW", 0)
+        patched.setattr(copies, "_OFTEN", looks)
         patched.setattr(retrieve, "GATHER_BELOW", dict.fromkeys(retrieve.GATHER_BELOW, bound))
         items, scores = index.search(queries[: rng.integers(1, 3)], restrict, k, exclude)  # one has a path of its own
     for row, query in enumerate(queries[: len(items)]):
@@ -100,6 +105,30 @@ def test_equals_brute_force(seed, n, k, values, density, n_nodes, attributes, n_
         assert scores[row, : len(wanted)] == pytest.approx(wanted_scores, rel=1e-6, abs=1e-6)
         assert (items[row, len(wanted) :] == -1).all()
         assert np.isneginf(scores[row, len(wanted) :]).all()
+
+
+def test_codes_of_what_is_asked_often_are_copied_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    rng, n = np.random.default_rng(0), 4000
+    masks = {name: rng.random(n) < 0.3 for name in "abcd"}
+    tree, vectors = random_tree(n, rng), rng.normal(size=(n, 16)).astype(np.float32)
+    index = RestrictedIndex(vectors, make_columns(tree, masks), quantise(vectors))
+    queries = rng.normal(size=(6, 1, 16)).astype(np.float32)
+    before = {name: [index.search(each, Restrict((), (name,)), 5) for each in queries] for name in masks}
+    index.compile()
+    kept = index._copies
+    assert kept is not None and kept.bytes == 0
+    size = 20 * int(masks["a"].sum())
+    monkeypatch.setattr(copies, "_MOST_BYTES", 5 * size // 2)  # of two attributes
+    monkeypatch.setattr(copies, "_GREATEST", size * 2)
+    for _ in range(2):
+        for name, answers in before.items():
+            for each, (items, scores) in zip(queries, answers, strict=True):
+                found = index.search(each, Restrict((), (name,)), 5, items[0, :1])
+                assert found[0][0, :4].tolist() == items[0, 1:].tolist()
+                np.testing.assert_array_equal(found[1][0, :4], scores[0, 1:])
+                assert kept.bytes <= 5 * size // 2
+    assert kept.bytes > size
 
 
 def test_only_what_is_unrestricted_is_ever_approximate() -> None:

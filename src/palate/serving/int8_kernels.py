@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from palate.data.compiled import compiled
-from palate.serving.scores import GATHER, MOST, QUERY_STEPS, SCAN_FOR_ROWS, TINY, UNIT
+from palate.serving.scores import COPIED, GATHER, MOST, QUERY_STEPS, SCAN_FOR_ROWS, TINY, UNIT
 
 
 @compiled
@@ -58,7 +58,8 @@ def kernel(width: int) -> Callable[..., Any]:
 
     It gives the sorted places that may be among the k best where each score is off by up to half the margin. By
     `plan` it reads the stretches from `firsts` to `stops` through (SCAN), of which only `rows` count (SCAN_FOR_ROWS),
-    or reads the rows alone (GATHER). Places of `away` never count. All places are sorted; `query` is int16.
+    or reads the rows alone (GATHER), which may be all that there are codes and scales of (COPIED). Places of `away`
+    never count. All places are sorted; `query` is int16.
 
     The width is a constant, and the sum a number of 32 bits: then LLVM makes one instruction of two products and
     their sum (`vpdpwssd`, `vpmaddwd`), which is what makes the loop several times as fast.
@@ -77,18 +78,19 @@ def kernel(width: int) -> Callable[..., Any]:
         margin: Any,
         k: int,
     ) -> Any:
-        width_read = len(rows) if plan == GATHER else np.sum(stops - firsts)
+        width_read = len(rows) if plan >= GATHER else np.sum(stops - firsts)
         places, scores = np.empty(width_read, np.int64), np.empty(width_read, np.float32)
         best = np.full(k, -np.inf, np.float32)
         bound, found = np.float32(-np.inf), 0
-        for span in range(1 if plan == GATHER else len(firsts)):
-            start, stop = (0, len(rows)) if plan == GATHER else (firsts[span], stops[span])
+        for span in range(1 if plan >= GATHER else len(firsts)):
+            start, stop = (0, len(rows)) if plan >= GATHER else (firsts[span], stops[span])
             for number in range(start, stop):
-                row = rows[number] if plan == GATHER else number
+                row = rows[number] if plan >= GATHER else number
+                at = number if plan == COPIED else row
                 total = np.int32(0)
                 for place in range(width):
-                    total += np.int32(codes[row, place]) * np.int32(query[place])
-                score = np.float32(np.int32(total)) * scales[row]
+                    total += np.int32(codes[at, place]) * np.int32(query[place])
+                score = np.float32(np.int32(total)) * scales[at]
                 if score >= bound and not (plan == SCAN_FOR_ROWS and not _among(rows, row)) and not _among(away, row):
                     places[found], scores[found] = row, score
                     found += 1

@@ -14,6 +14,7 @@ from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.interests.tree import Node
 from palate.serving.columns import ItemColumns, Positions
+from palate.serving.copies import Copies, Copy
 from palate.serving.restrict import Restricts, places_of
 from palate.serving.scores import FloatScores, Found, Int8Scores, Quantised, Scores
 from palate.serving.spans import Allowed, merge
@@ -73,6 +74,7 @@ class RestrictedIndex:
         self._float = None if vectors is None else FloatScores(vectors, weights)
         lost = 0.0 if vectors is None or quantised is None else quantised.error
         self._int8 = None if quantised is None else Int8Scores(replace(quantised, error=lost), weights)
+        self._copies: Copies | None = None  # after `compile`
         if self._float is not None and not np.isfinite(self._float.longest):
             raise InputError("An item vector is not finite", where="RestrictedIndex", hint="Train the model again.")
 
@@ -86,6 +88,7 @@ class RestrictedIndex:
             return False
         if self.vectors is not None:
             self._int8.compile_exact(self.vectors, self.weights, self.tree.order)
+            self._copies = Copies(self._int8.codes, self._int8.scales)
         return True
 
     def search(
@@ -124,7 +127,9 @@ class RestrictedIndex:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         few = 0 < probe < len(self._leaves) and allowed.rows is None and allowed.width == len(self.tree.order)
         if len(queries) == 1 and not few:
-            found, best = self.nearest(queries[0], allowed, k, away)
+            found, best = self.nearest(
+                queries[0], allowed, k, away, None if self._copies is None else self._copies.of(allowed)
+            )
             items[0, : len(found)], scores[0, : len(found)] = found, best
             return items, scores
         step = 1 if few else max(1, _SCORES_AT_ONCE // max(1, allowed.width))
@@ -137,12 +142,13 @@ class RestrictedIndex:
         return items, scores
 
     def nearest(
-        self, query: FloatArray, allowed: Allowed, k: int, away: Positions | None = None
+        self, query: FloatArray, allowed: Allowed, k: int, away: Positions | None = None, copy: Copy | None = None
     ) -> tuple[IntArray, FloatArray]:
-        """Of one query [d] the k best items, or fewer, and their scores, among places that are known to be allowed."""
+        """Of one query [d] the k best items, or fewer, and their scores, among places that are known to be allowed, of
+        whose codes there may be a `copy`."""
         if self._int8 is not None and self._int8.answers:
             items, scores = np.empty(k, dtype=np.int32), np.empty(k, dtype=np.float32)
-            n = self._int8.best(query, allowed, away, _scans(allowed), items, scores)
+            n = self._int8.best(query, allowed, away, _scans(allowed), items, scores, copy)
             return items[:n] + np.int32(self.first), scores[:n]
         some = self._candidates(query[None], allowed, away, k)[0] if allowed.size else np.zeros(0, dtype=np.int64)
         return self._ordered(query, some, k)

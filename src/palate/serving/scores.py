@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from palate.serving.spans import Allowed
 
 Codes = npt.NDArray[np.int8]
 Found = list[Positions]
-SCAN, SCAN_FOR_ROWS, GATHER = 0, 1, 2  # plans of the compiled search
+SCAN, SCAN_FOR_ROWS, GATHER, COPIED = 0, 1, 2, 3  # plans of the compiled search
 _NOWHERE: Positions = np.zeros(0, dtype=np.int64)
 _NO_WEIGHTS: FloatArray = np.zeros(0, dtype=np.float32)
 _ROWS = 4096  # rows handled at a time: 1 MiB of float32 at 64 dimensions, stays in the L2 cache
@@ -150,10 +150,11 @@ class Int8Scores:
         from palate.serving.int8_kernels import finder
 
         find, own = finder(self.width), (vectors, _NO_WEIGHTS if weights is None else weights, order)
-        found = partial(find, self.codes, self.scales, float(self._lost), float(self._longest), *own)
+        self._own = (float(self._lost), float(self._longest), *own)
         query, items, scores = np.zeros(self.width, np.float32), np.zeros(1, np.int32), np.zeros(1, np.float32)
-        found(*self._where(Allowed(()), None, True), query, items, scores)  # compiles
-        self._find = found  # only now: whoever asked before would wait for the compiler
+        where = self._where(Allowed(()), None, True)
+        find(self.codes, self.scales, *self._own, *where, query, items, scores)  # compiles
+        self._find = find  # only now: whoever asked before would wait for the compiler
 
     @property
     def answers(self) -> bool:
@@ -168,11 +169,20 @@ class Int8Scores:
         scan: bool,
         items: IntArray,
         scores: FloatArray,
+        copy: tuple[Codes, FloatArray] | None = None,
     ) -> int:
-        """Exact answers to one query [d], best first, into `items` and `scores` [k]: how many there are."""
+        """Exact answers to one query [d], best first, into `items` and `scores` [k]: how many there are.
+
+        `copy`: codes and scales of the allowed rows, in their order.
+        """
         assert self._find is not None
         mine = query.copy()  # of a file's array, which is read-only, another search would be compiled
-        return self._find(*self._where(allowed, away, scan), mine, items, scores)
+        if copy is None:
+            where = self._where(allowed, away, scan)
+            return self._find(self.codes, self.scales, *self._own, *where, mine, items, scores)
+        away = _NOWHERE if away is None else away
+        where = allowed.firsts, allowed.stops, allowed.rows, COPIED, away
+        return self._find(*copy, *self._own, *where, mine, items, scores)
 
     def candidates(self, queries: FloatArray, allowed: Allowed, away: Positions | None, k: int, scan: bool) -> Found:
         """For each query sorted places among which its k best are; `away` are left out."""

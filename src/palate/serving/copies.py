@@ -1,0 +1,57 @@
+"""Codes of the rows of restricts that are asked for often, one row behind the other."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+
+from palate.data.dataset import FloatArray
+from palate.serving.scores import Codes
+from palate.serving.spans import Allowed
+
+Copy = tuple[Codes, FloatArray]  # codes and scales of the allowed rows
+_OFTEN = 3  # looks until a copy is made
+_FEW = 512  # rows that are as soon gathered
+_WATCHED = 1024  # restricts whose looks are counted
+_MOST_BYTES, _GREATEST = 64 * 2**20, 16 * 2**20  # of all, of one
+
+
+class Copies:
+    """Rows far apart are slow to gather, and where many are wanted all codes are read; a copy is read through.
+
+    The least recently asked for is dropped where all take more than 64 MiB; none is made of more than 16.
+
+    Args:
+        codes: [n_items, d].
+        scales: [n_items].
+    """
+
+    def __init__(self, codes: Codes, scales: FloatArray) -> None:
+        self.codes, self.scales = codes, scales
+        self._looks: OrderedDict[int, tuple[Allowed, int, Copy | None]] = OrderedDict()
+        self.bytes, self._lock = 0, Lock()
+
+    def of(self, allowed: Allowed) -> Copy | None:
+        """Of an object that `Restricts` keeps, from the third look on; None before, and where a copy saves nothing."""
+        rows = allowed.rows
+        if rows is None or len(rows) < _FEW or (self.codes.shape[1] + 4) * len(rows) > _GREATEST:
+            return None
+        with self._lock:
+            _, looks, copy = self._looks.pop(id(allowed), (allowed, 0, None))
+            if copy is None and looks + 1 >= _OFTEN:
+                copy = self._copied(allowed)
+            self._looks[id(allowed)] = allowed, looks + 1, copy  # held: no other object has its number
+            while self.bytes > _MOST_BYTES or len(self._looks) > _WATCHED:
+                self.bytes -= _size(self._looks.popitem(last=False)[1][2])
+        return copy
+
+    def _copied(self, allowed: Allowed) -> Copy:
+        copy = self.codes[allowed.rows], self.scales[allowed.rows]
+        for own, theirs in zip(copy, (self.codes, self.scales), strict=True):
+            own.flags.writeable = theirs.flags.writeable  # of another kind of array the search would be compiled anew
+        self.bytes += _size(copy)
+        return copy
+
+
+def _size(copy: Copy | None) -> int:
+    return 0 if copy is None else sum(array.nbytes for array in copy)
