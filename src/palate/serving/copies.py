@@ -46,9 +46,10 @@ class Copies:
         return copy
 
     def _copied(self, allowed: Allowed) -> Copy:
-        copy = self.codes[allowed.rows], self.scales[allowed.rows]
-        for own, theirs in zip(copy, (self.codes, self.scales), strict=True):
-            own.flags.writeable = theirs.flags.writeable  # of another kind of array the search would be compiled anew
+        codes, scales = self.codes[allowed.rows], self.scales[allowed.rows]
+        # Of another kind of array the search would be compiled anew.
+        codes.flags.writeable, scales.flags.writeable = self.codes.flags.writeable, self.scales.flags.writeable
+        copy = codes, scales
         self.bytes += _size(copy)
         return copy
 
