@@ -118,7 +118,7 @@ def test_codes_of_what_is_asked_often_are_copied_within_bounds(monkeypatch: pyte
     index.compile()
     kept = index._copies
     assert kept is not None and kept.bytes == 0
-    size = 20 * int(masks["a"].sum())
+    size = (8 + 16 + 4) * int(masks["a"].sum())
     monkeypatch.setattr(copies, "_MOST_BYTES", 5 * size // 2)  # of two attributes
     monkeypatch.setattr(copies, "_GREATEST", size * 2)
     for _ in range(2):

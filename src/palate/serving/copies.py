@@ -12,14 +12,13 @@ from palate.serving.spans import Allowed
 Copy = tuple[Codes, FloatArray]  # codes and scales of the allowed rows
 _OFTEN = 3  # looks until a copy is made
 _FEW = 512  # rows that are as soon gathered
-_WATCHED = 1024  # restricts whose looks are counted
 _MOST_BYTES, _GREATEST = 64 * 2**20, 16 * 2**20  # of all, of one
 
 
 class Copies:
     """Rows far apart are slow to gather, and where many are wanted all codes are read; a copy is read through.
 
-    The least recently asked for is dropped where all take more than 64 MiB; none is made of more than 16.
+    The least recently asked for is dropped where all take more than 64 MiB, their rows too; none is made of more than 16.
 
     Args:
         codes: [n_items, d].
@@ -38,21 +37,24 @@ class Copies:
             return None
         with self._lock:
             _, looks, copy = self._looks.pop(id(allowed), (allowed, 0, None))
+            self.bytes -= _size(allowed, copy) if looks else 0
             if copy is None and looks + 1 >= _OFTEN:
                 copy = self._copied(allowed)
             self._looks[id(allowed)] = allowed, looks + 1, copy  # held: no other object has its number
-            while self.bytes > _MOST_BYTES or len(self._looks) > _WATCHED:
-                self.bytes -= _size(self._looks.popitem(last=False)[1][2])
+            self.bytes += _size(allowed, copy)
+            while self.bytes > _MOST_BYTES:
+                former, _, theirs = self._looks.popitem(last=False)[1]
+                self.bytes -= _size(former, theirs)
         return copy
 
     def _copied(self, allowed: Allowed) -> Copy:
         codes, scales = self.codes[allowed.rows], self.scales[allowed.rows]
         # Of another kind of array the search would be compiled anew.
         codes.flags.writeable, scales.flags.writeable = self.codes.flags.writeable, self.scales.flags.writeable
-        copy = codes, scales
-        self.bytes += _size(copy)
-        return copy
+        return codes, scales
 
 
-def _size(copy: Copy | None) -> int:
-    return 0 if copy is None else sum(array.nbytes for array in copy)
+def _size(allowed: Allowed, copy: Copy | None) -> int:
+    """Bytes of rows and copy."""
+    rows = 0 if allowed.rows is None else allowed.rows.nbytes
+    return rows + (0 if copy is None else copy[0].nbytes + copy[1].nbytes)
