@@ -18,7 +18,7 @@ _MOST_BYTES, _GREATEST = 64 * 2**20, 16 * 2**20  # of all, of one
 class Copies:
     """Rows far apart are slow to gather, and where many are wanted all codes are read; a copy is read through.
 
-    The least recently asked for is dropped where all take more than 64 MiB, their rows too; none is made of more than 16.
+    The least recently asked for is dropped where all take more than 64 MiB, with their rows; none has more than 16.
 
     Args:
         codes: [n_items, d].
