@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import threading
 import time
+import weakref
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -130,6 +132,72 @@ def test_whoever_hangs_is_left_by_those_in_step_with_it(let_go: threading.Event,
         freed.result()
     assert [told for told, _ in answers] == [[True, limit is None, True], *[[True] * 3] * 5, [True] * 5]
     assert crew.run(steps(Stage(500, nothing)))[0] == [True]
+
+
+def test_many_stages_that_are_each_quick_are_slow_together() -> None:
+    crew = Crew()
+
+    async def both() -> float:
+        heavy = [crew.awaited(steps(*[Stage(None, lambda: time.sleep(0.15))] * 8)) for _ in range(4)]
+        waiting = [asyncio.ensure_future(each) for each in heavy]
+        await asyncio.sleep(0.05)
+        start = time.monotonic()
+        assert (await crew.awaited(steps(Stage(500, nothing))))[0] == [True]
+        took = time.monotonic() - start
+        assert not any(each.done() for each in waiting)
+        await asyncio.gather(*waiting)
+        return took
+
+    assert in_a_loop(both()) < 2.5  # all of theirs are 4.8 s
+
+
+@pytest.mark.parametrize("limit", [20, None])
+def test_where_no_thread_can_be_added_the_next_that_is_free_serves(
+    let_go: threading.Event, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    crew = Crew()
+    assert crew.run(steps(Stage(None, nothing)))[0] == [True]
+
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def both() -> list[list[bool]]:
+        asked = [Stage(limit, lambda: bool(let_go.wait(30)) or None), Stage(None, nothing)]
+        waiting = [asyncio.ensure_future(crew.awaited(steps(*some))) for some in (asked, [Stage(None, nothing)])]
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", none)
+            await asyncio.sleep(0.4)
+        let_go.set()
+        return [told for told, _ in await asyncio.wait_for(asyncio.gather(*waiting), 10)]
+
+    assert in_a_loop(both()) == [[limit is None, True], [True]]
+    assert crew.run(steps(Stage(500, nothing)))[0] == [True]
+
+
+def test_an_error_keeps_nothing_alive() -> None:
+    class Held:
+        pass
+
+    def failing(held: Held) -> Steps[None]:
+        yield Stage(None, nothing)
+        raise ValueError("no")
+
+    async def ask(held: Held) -> None:
+        with pytest.raises(ValueError, match="no"):
+            await crew.awaited(failing(held))
+
+    crew, held = Crew(), Held()
+    found = weakref.ref(held)
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        in_a_loop(ask(held))
+        del held
+        crew.run(steps(Stage(None, nothing)))
+        assert found() is None
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def test_many_that_hang_now_and_then_all_end_once() -> None:

@@ -200,6 +200,19 @@ def test_a_span_may_end_in_another_thread_than_it_began(caplog: pytest.LogCaptur
     assert not caplog.records  # OpenTelemetry logs a context that is left where it was not entered
 
 
+def test_a_span_of_what_failed_is_an_error() -> None:
+    memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+    exporter = memory.InMemorySpanExporter()
+    try:
+        tracing.start_tracing(exporter)
+        with pytest.raises(ValueError, match="no"), Meter().stage("state"):
+            raise ValueError("no")
+    finally:
+        tracing.stop_tracing()
+    (span,) = exporter.get_finished_spans()
+    assert not span.status.is_ok and [event.name for event in span.events] == ["exception"]
+
+
 def test_traces_that_are_asked_for_need_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     from palate.errors import InputError
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from palate.data.parse_expression import parse_expression
 from palate.data.query import Restrict
 from palate.errors import InputError
 from palate.interests.tree import InterestTree, Node
@@ -129,6 +130,9 @@ def test_codes_of_what_is_asked_often_are_copied_within_bounds(monkeypatch: pyte
                 np.testing.assert_array_equal(found[1][0, :4], scores[0, 1:])
                 assert kept.bytes <= 5 * size // 2
     assert kept.bytes > size
+    for _ in range(4):  # what one person has seen is nobody else's
+        index.search(queries[0], Restrict(where=parse_expression("seen or attr:b")), 5, None, {"seen": items[0]})
+    assert len(kept._looks) <= 2
 
 
 def test_only_what_is_unrestricted_is_ever_approximate() -> None:

@@ -28,7 +28,7 @@ from palate.serving.load import load_snapshot
 from palate.serving.opened import Snapshot
 from palate.serving.operations import Operations
 from palate.serving.pipeline import recommend
-from palate.serving.pipeline_config import PipelineConfig
+from palate.serving.pipeline_config import BudgetConfig, PipelineConfig
 from palate.serving.plain import Errors, Plain
 from palate.serving.running import Running
 from palate.serving.slates import Slates, parse_restrict
@@ -214,7 +214,8 @@ def _opened(path: Path) -> Snapshot:
 
 def _warm(snapshot: Snapshot) -> None:
     """Build what is built once, so that the first request is not the slow one."""
-    recommend(snapshot, snapshot.by_popularity[:1], 1)
-    recommend(snapshot, "", 1)
+    patient = PipelineConfig(budget=BudgetConfig(candidates=None, rank=None))  # in this thread, beside slates
+    recommend(snapshot, snapshot.by_popularity[:1], 1, config=patient)
+    recommend(snapshot, "", 1, config=patient)
     describe.similar(snapshot, 0, 1)
     describe.item(snapshot, snapshot.item_nums[snapshot.item_ids[0]])

@@ -31,20 +31,20 @@ class Copies:
         self.bytes, self._lock = 0, Lock()
 
     def of(self, allowed: Allowed) -> Copy | None:
-        """Of an object that `Restricts` keeps, from the third look on; None before, and where a copy saves nothing."""
+        """From the third look on; None before, for what is one person's, and where a copy saves nothing."""
         rows = allowed.rows
-        if rows is None or len(rows) < _FEW or (self.codes.shape[1] + 4) * len(rows) > _GREATEST:
+        if not allowed.kept or rows is None or len(rows) < _FEW or (self.codes.shape[1] + 4) * len(rows) > _GREATEST:
             return None
+        looks, copy = self._looks.get(id(allowed), (allowed, 0, None))[1:]
+        if copy is None and looks + 1 >= _OFTEN:
+            copy = self._copied(allowed)
         with self._lock:
-            _, looks, copy = self._looks.pop(id(allowed), (allowed, 0, None))
-            self.bytes -= _size(allowed, copy) if looks else 0
-            if copy is None and looks + 1 >= _OFTEN:
-                copy = self._copied(allowed)
+            former = self._looks.pop(id(allowed), None)
             self._looks[id(allowed)] = allowed, looks + 1, copy  # held: no other object has its number
-            self.bytes += _size(allowed, copy)
+            self.bytes += _size(allowed, copy) - (0 if former is None else _size(allowed, former[2]))
             while self.bytes > _MOST_BYTES:
-                former, _, theirs = self._looks.popitem(last=False)[1]
-                self.bytes -= _size(former, theirs)
+                other, _, theirs = self._looks.popitem(last=False)[1]
+                self.bytes -= _size(other, theirs)
         return copy
 
     def _copied(self, allowed: Allowed) -> Copy:

@@ -38,7 +38,7 @@ class Crew:
 
     def __init__(self) -> None:
         self.late = 0  # stages that are
-        self._slow = self._owed = 0  # threads whose place another has; those that none could be put in place of
+        self._slow = self._owed = 0  # runs that are; places that could not be given to another thread
         self._begun = False
         self._waiting: SimpleQueue[_Run[Any]] = SimpleQueue()
         self._seats: set[_Seat] = set()
@@ -57,21 +57,21 @@ class Crew:
         """The same from an event loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-
-        def ended(answer: T, error: BaseException | None) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_settle, future, answer, error)
-
-        self._begin(steps, ended)
-        return await future
+        self._begin(steps, partial(_tell, loop, future))
+        try:
+            return await future
+        finally:
+            del future  # an error holds this frame, and the future the error: a circle, with all that the steps held
 
     def _begin(self, steps: Steps[Any], ended: Ended) -> None:
         self._waiting.put(_Run(steps, ended, partial(next, steps)))
+        if self._begun:
+            return
         with self._counting:
-            first, self._begun = not self._begun, True
-        if first:
-            threading.Thread(target=self._watch, name="watch", daemon=True).start()
-            self._add_thread()
+            if not self._begun:
+                self._add_thread()
+                threading.Thread(target=self._watch, name="watch", daemon=True).start()
+                self._begun = True
 
     def _add_thread(self, *together: _Run[Any]) -> None:
         threading.Thread(target=self._serve, args=(_Seat(deque(together)),), name="slates", daemon=True).start()
@@ -86,8 +86,9 @@ class Crew:
             state = run.context.run(self._turn, seat, run)
             if state == "open":
                 seat.together.append(run)
-            elif state == "lost" or (run.alone and not self._has_place()):
+            elif (state == "lost" or run.alone) and not self._serves_on(was_slow=state == "ended"):
                 break
+            del run  # whoever waits holds nothing
         self._seats.discard(seat)
 
     def _gather(self, together: deque[_Run[Any]]) -> None:
@@ -114,11 +115,11 @@ class Crew:
             run.stage = run.step()
             return "open"
         except StopIteration as end:
-            run.ended(end.value, None)
+            run.ends(end.value, None)
         except BaseException as error:
-            run.ended(None, error)
+            run.ends(None, error)
         finally:
-            seat.ends()
+            seat.ends(run)
         return "ended"
 
     def _hurry(self, seat: _Seat) -> None:
@@ -147,30 +148,30 @@ class Crew:
                 seat.run, seat.slow, seat.late = None, NEVER, NEVER
             else:
                 run.alone, seat.slow = True, NEVER
-        if late:
-            with self._counting:
-                self.late += 1
-            self._add_thread(run, *others)  # in place of the one whose stage is late
-        else:
-            self._give_place(others)
-
-    def _give_place(self, others: deque[_Run[Any]]) -> None:
-        """Another thread for all but one that is slow."""
-        for other in others:
-            self._waiting.put(other)
         with self._counting:
-            if self._slow >= _MOST:
-                self._owed += 1
-                return
-            self._slow += 1
-        self._add_thread()
+            if late:
+                self.late += 1
+                self._replace(run, *others)
+            else:
+                self._slow += 1
+                self._replace(*others)
 
-    def _has_place(self) -> bool:
-        """Whether a thread that was slow serves on, since none could be put in its place."""
+    def _replace(self, *runs: _Run[Any]) -> None:
+        """Another thread, with these; where there can be none they wait, and the next that comes free serves on."""
+        if self._slow <= _MOST:
+            with suppress(RuntimeError):  # the system has no more threads
+                self._add_thread(*runs)
+                return
+        for run in runs:
+            self._waiting.put(run)
+        self._owed += 1
+
+    def _serves_on(self, was_slow: bool) -> bool:
+        """Whether a thread that was replaced, or was to be, has a place: one that could not be given to another."""
         with self._counting:
             owed = self._owed > 0
             self._owed -= owed
-            self._slow -= not owed
+            self._slow -= was_slow
         return owed
 
 
@@ -183,7 +184,12 @@ class _Run(Generic[T]):
     step: Callable[[], Stage]  # to the next stage
     stage: Stage | None = None  # that is due before that
     context: Context = field(default_factory=copy_context)
+    left: float = _PATIENCE  # seconds of its own turns until it is slow
     alone: bool = False  # was slow: its thread serves nobody else
+
+    def ends(self, answer: T | None, error: BaseException | None) -> None:
+        ended, self.ended = self.ended, _unheard
+        ended(answer, error)
 
 
 @dataclass(eq=False)
@@ -194,14 +200,15 @@ class _Seat:
     run: _Run[Any] | None = None
     slow: float = NEVER
     late: float = NEVER
+    since: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begins(self, run: _Run[Any], stage: Stage | None) -> float:
         """When to look again."""
-        now = time.monotonic()
+        self.since = now = time.monotonic()
         with self.lock:
             self.run = run
-            self.slow = NEVER if run.alone else now + _PATIENCE
+            self.slow = NEVER if run.alone else now + run.left
             self.late = NEVER if stage is None or stage.milliseconds is None else now + stage.milliseconds / 1000
         return min(self.slow, self.late)
 
@@ -211,7 +218,8 @@ class _Seat:
             self.late = NEVER
             return self.run is run
 
-    def ends(self) -> None:
+    def ends(self, run: _Run[Any]) -> None:
+        run.left -= time.monotonic() - self.since
         with self.lock:
             self.run, self.slow, self.late = None, NEVER, NEVER
 
@@ -223,6 +231,15 @@ def _worked(run: _Run[Any], stage: Stage) -> Callable[[], Stage]:
     except BaseException as error:
         return partial(run.steps.throw, error)
     return partial(run.steps.send, True)
+
+
+def _unheard(answer: Any, error: BaseException | None) -> None:
+    pass
+
+
+def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], answer: T, error: BaseException | None) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(_settle, future, answer, error)
 
 
 def _settle(future: asyncio.Future[T], answer: T, error: BaseException | None) -> None:

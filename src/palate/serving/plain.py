@@ -55,7 +55,7 @@ class Plain:
 def ordinary(scope: Scope, start: str) -> dict[str, Any] | None:
     """What the route is given, where each parameter comes once at most and in its plainest form; else None."""
     user_id = scope["path"][len(start) :]
-    if scope["method"] != "GET" or scope["root_path"] or not scope["path"].startswith(start):
+    if scope["method"] != "GET" or scope.get("root_path") or not scope["path"].startswith(start):
         return None
     if not user_id or "/" in user_id:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from threading import Lock
 from typing import NoReturn
 
@@ -75,8 +76,7 @@ class Restricts:
         if core != _EVERYTHING:
             self.told(found is not None)
         if found is None:
-            found = self._find(core, sets)
-            self._keep(core, found)
+            found = self._keep(core, replace(self._find(core, sets), kept=True))
         return found, taken
 
     def forget(self) -> None:
@@ -85,15 +85,16 @@ class Restricts:
             self._kept.clear()
             self.kept_bytes = 0
 
-    def _keep(self, expression: Expression, found: Allowed) -> None:
+    def _keep(self, expression: Expression, found: Allowed) -> Allowed:
         """Least recently made goes first; an answer's price is its rows, twice for their numbers, and a little."""
         with self._lock:
             if expression in self._kept:  # another thread was faster
-                return
+                return self._kept[expression]
             self._kept[expression] = found
             self.kept_bytes += _price(found)
             while self.kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
                 self.kept_bytes -= _price(self._kept.popitem(last=False)[1])
+        return found
 
     def _find(self, expression: Expression, sets: Mapping[str, Positions]) -> Allowed:
         """Nodes first, then the shortest list; what is left is tested there."""

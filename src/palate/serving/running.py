@@ -167,5 +167,5 @@ def _compiled(opened: Callable[[Path], Snapshot], path: Path) -> Snapshot:
     """Another snapshot is not served before it is as fast as the one in use."""
     with uncollected():
         snapshot = opened(path)
-        snapshot.compile()
+    snapshot.compile()
     return snapshot

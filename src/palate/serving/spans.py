@@ -21,6 +21,7 @@ class Allowed:
 
     spans: Spans
     rows: Positions | None = None
+    kept: bool = False  # by `Restricts`, for everybody
 
     def only(self, rows: Positions) -> Allowed:
         """These stretches at some of their rows; what is known of the stretches is kept."""

@@ -64,11 +64,14 @@ def span(name: str) -> Iterator[None]:
     if _tracer is None:
         yield
         return
+    from opentelemetry.trace import Status, StatusCode
+
     part = _tracer.start_span(name)
     try:
         yield
     except Exception as error:
         part.record_exception(error)
+        part.set_status(Status(StatusCode.ERROR))
         raise
     finally:
         part.end()
