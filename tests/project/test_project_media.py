@@ -22,14 +22,13 @@ def server():
 
 
 @pytest.fixture
-def palate(monkeypatch, capsys):
+def palate(palate):
+    """The command's JSON, where it succeeds."""
+
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["palate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            run()
-        said = capsys.readouterr()
-        assert not caught.value.code, said.err
-        return json.loads(said.out)
+        code, out, err = palate(*arguments)
+        assert not code, err
+        return json.loads(out)
 
     return call
 

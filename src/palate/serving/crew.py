@@ -30,7 +30,7 @@ class Crew:
     """Runs `Steps` in one thread: threads that compute beside each other in one interpreter slow each other down.
 
     Those that wait go in step, each a turn of the same stage after the other: what a stage needs is in the processor's
-    caches then, which takes a third off the time of a slate. Nothing changes threads on the way. Only where a stage is
+    caches then (docs/serving.md, "Speed"). Nothing changes threads on the way. Only where a stage is
     late does another thread go on with the steps, while the late stage ends by itself, unheard, since Python cannot
     stop it. Steps that are slow without being late are not waited for either: another thread takes all others.
     Daemons: work that never ends does not hold up the exit.

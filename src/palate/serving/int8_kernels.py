@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.data.compiled import compiled
+from palate.data.compiled import compiled, product
 from palate.serving.scores import COPIED, GATHER, MOST, QUERY_STEPS, SCAN_FOR_ROWS, TINY, UNIT
 
 
@@ -117,20 +117,6 @@ def _margin(query: Any, lost: float, longest: float, whole: Any) -> Any:
 
 
 @compiled
-def _exact(vectors: Any, row: int, query: Any) -> float:
-    """The product in float64, each row summed in the same four parts."""
-    first, second, third, fourth, width = 0.0, 0.0, 0.0, 0.0, len(query)
-    for place in range(0, width - width % 4, 4):
-        first += np.float64(vectors[row, place]) * np.float64(query[place])
-        second += np.float64(vectors[row, place + 1]) * np.float64(query[place + 1])
-        third += np.float64(vectors[row, place + 2]) * np.float64(query[place + 2])
-        fourth += np.float64(vectors[row, place + 3]) * np.float64(query[place + 3])
-    for place in range(width - width % 4, width):
-        first += np.float64(vectors[row, place]) * np.float64(query[place])
-    return (first + second) + (third + fourth)
-
-
-@compiled
 def _better(score: float, item: int, other: float, other_item: int) -> bool:
     return bool(score > other or (score == other and item < other_item))
 
@@ -167,7 +153,7 @@ def finder(width: int) -> Callable[..., Any]:
         whole, best = np.empty(width, np.int16), np.empty(k, np.float64)
         margin = _margin(query, lost, longest, whole)
         for row in search(codes, scales, firsts, stops, rows, plan, away, whole, margin, k):
-            score, item = _exact(vectors, row, query), order[row]
+            score, item = product(vectors[row], query), order[row]
             if len(weights):
                 score *= weights[row]
             if found == k and not _better(score, item, best[k - 1], items[k - 1]):

@@ -9,21 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.data.compiled import compiled
-
-
-@compiled
-def _product(some: Any, others: Any) -> float:
-    """In float64, in four sums that do not wait for each other."""
-    first, second, third, fourth, width = 0.0, 0.0, 0.0, 0.0, len(some)
-    for place in range(0, width - width % 4, 4):
-        first += np.float64(some[place]) * np.float64(others[place])
-        second += np.float64(some[place + 1]) * np.float64(others[place + 1])
-        third += np.float64(some[place + 2]) * np.float64(others[place + 2])
-        fourth += np.float64(some[place + 3]) * np.float64(others[place + 3])
-    for place in range(width - width % 4, width):
-        first += np.float64(some[place]) * np.float64(others[place])
-    return (first + second) + (third + fourth)
+from palate.data.compiled import compiled, product
 
 
 @compiled
@@ -50,7 +36,7 @@ def rows(
     met = np.empty(len(history), leaves.dtype)
     for place in range(len(history)):
         met[place] = leaves[history[place]]
-    square, events = _product(query, query), np.float32(np.log1p(len(history)))
+    square, events = product(query, query), np.float32(np.log1p(len(history)))
     queries, theirs = np.empty((m, d), np.float32), np.empty((m, d), np.float32)
     drawn, beyond = np.empty((m, width), np.float32), np.empty((m, width), np.float32)
     numbers = np.empty((m, 6), np.float32)
@@ -68,13 +54,13 @@ def rows(
                 label = labels[which[at], item]
             drawn[row, at] = own[at]
             beyond[row, at] = np.float32(0) if np.isnan(label) else label - base[at]
-        score, shared = _product(vector, query), 0
+        score, shared = product(vector, query), 0
         for other in met:
             shared += other == leaf
         numbers[row, 0] = score
-        numbers[row, 1] = score / max(np.sqrt(_product(vector, vector) * square), 1e-12)
+        numbers[row, 1] = score / max(np.sqrt(product(vector, vector) * square), 1e-12)
         numbers[row, 2] = np.log1p(popularity[item] if item < n else np.float32(0))
         numbers[row, 3] = events
         numbers[row, 4] = shared / max(len(history), 1)
-        numbers[row, 5] = _product(beyond[row], own)
+        numbers[row, 5] = product(beyond[row], own)
     return queries, theirs, drawn, beyond, numbers
