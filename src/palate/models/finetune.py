@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate.errors import EngineError, InputError, StorageError
-from palate.llm.engines.torch_lm import TorchEngine, adapter_hash
+from palate.errors import InputError
+from palate.llm.adapters import adapter_hash, with_adapter, write_adapter
+from palate.llm.engines.torch_lm import TorchEngine
 from palate.llm.request import Request
 from palate.models.checkpoint import FileCheckpoint, State
 
@@ -184,7 +183,7 @@ class _Run:
         import torch
 
         torch.manual_seed(self.config.seed)
-        self.network = _with_adapter(self.engine.network, self.config)
+        self.network = with_adapter(self.engine.network, self.config.rank, self.config.alpha)
         if self.mixed is None:
             self.mixed = _knows_bfloat16(self.network.device.type)
         self.weights = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
@@ -347,41 +346,9 @@ class _Run:
             self._judge_end()
 
     def _keep(self) -> None:
-        """The best weights in peft's format: a folder that is there whole or not at all."""
         for name, weight in self.weights.items():
             weight.data.copy_(self.best[name])
-        target = self.folder / "adapter"
-        temporary = self.folder / f".adapter.{os.getpid()}.tmp"
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            self.network.save_pretrained(str(temporary), safe_serialization=True)
-            for file in temporary.iterdir():
-                if file.name not in ("adapter_config.json", "adapter_model.safetensors"):
-                    file.unlink()  # a model card of blanks
-            _in_order(temporary / "adapter_config.json")
-            shutil.rmtree(target, ignore_errors=True)
-            temporary.replace(target)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise StorageError("The adapter cannot be written.", where=str(target), got=error) from error
-
-
-def _in_order(config: Path) -> None:
-    """peft writes sets in whatever order they have: the same adapter must have the same hash in every process."""
-    facts = json.loads(config.read_text())
-    facts["target_modules"] = sorted(facts["target_modules"])
-    config.write_text(json.dumps(facts, indent=1, sort_keys=True))
-
-
-def _with_adapter(network: Any, config: FinetuneConfig) -> Any:
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise EngineError("Fine-tuning needs peft.", hint="pip install 'palate[torch-lm]'") from error
-    lora = LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
-    )
-    return get_peft_model(network, lora)
+        write_adapter(self.network, self.folder / "adapter")
 
 
 def _knows_bfloat16(device: str) -> bool:

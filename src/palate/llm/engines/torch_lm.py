@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from palate.data.dataset import FloatArray
-from palate.errors import EngineError, InputError
+from palate.errors import InputError
+from palate.llm.adapters import adapter_hash
 from palate.llm.decoding.pools import DecodingConfig, GroupOf, Pools
 from palate.llm.decoding.rows import Beginning
 from palate.llm.decoding.rules import rule_of
@@ -21,11 +21,11 @@ from palate.llm.packaged import default_model_path
 from palate.llm.prices import Prices, bound_of
 from palate.llm.prompts import defused
 from palate.llm.request import Answer, Bound, Drafts, Request, Work
+from palate.llm.torch_load import Dtype, loaded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Dtype = Literal["float32", "bfloat16"]
 Told = dict[str, Any]  # fields of an answer
 
 
@@ -289,55 +289,8 @@ class TorchEngine:
         return ids.to(self._network.device), mask.to(self._network.device)
 
     def _load(self) -> None:
-        if self._network is not None:
-            return
-        try:
-            import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-        except ImportError as error:
-            raise EngineError("The torch engine needs transformers.", hint="pip install 'palate[torch-lm]'") from error
-        gguf = {"gguf_file": self.path.name} if self.path.is_file() else {}
-        folder = self.path.parent if self.path.is_file() else self.path
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, **gguf)
-            network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, self._dtype), **gguf)
-        except Exception as error:  # transformers lets through whatever its readers meet
-            raise EngineError("The language model could not be loaded.", where=str(self.path), got=error) from error
-        if self.adapter is not None:
-            network = _merged(network, self.adapter)
-        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._network = network.to(device).eval()
-
-
-def adapter_hash(folder: Path) -> str:
-    """8 hex digits of an adapter's weights and settings.
-
-    Raises:
-        InputError: It is not there whole.
-    """
-    found = hashlib.sha256()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        try:
-            found.update((folder / name).read_bytes())
-        except OSError as error:
-            raise InputError(
-                "The adapter of the language model cannot be read.",
-                where=str(folder / name),
-                got=error,
-                hint="Check llm.adapter, or train it again.",
-            ) from error
-    return found.hexdigest()[:8]
-
-
-def _merged(network: Any, adapter: Path) -> Any:
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise EngineError("An adapter needs peft.", hint="pip install 'palate[torch-lm]'") from error
-    try:
-        return PeftModel.from_pretrained(network, str(adapter)).merge_and_unload()
-    except Exception as error:  # of another model, or no adapter: peft lets through whatever its readers meet
-        raise EngineError("The adapter does not fit the language model.", where=str(adapter), got=error) from error
+        if self._network is None:
+            self._tokenizer, self._network = loaded(self.path, self._dtype, self._device, self.adapter)
 
 
 def _alike(taken: Sequence[tuple[int, Request]]) -> Iterator[list[tuple[int, Request]]]:
