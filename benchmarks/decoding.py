@@ -142,15 +142,17 @@ class Bench:
         self._written: dict[tuple[str, str], list[int]] = {}
 
     def plain(self, now: Requests, dtype: str, at_once: int) -> tuple[Row, list[str], TorchEngine]:
+        """transformers' own greedy decoding of its own model, which `packed` has not touched."""
         engine = TorchEngine(device=self.args.device, batch_size=at_once, dtype=dtype)
-        asked(engine, now[:1])  # load
+        assert engine.network is not None  # taken: it stays as it was loaded
+        asked(engine, now[:1])
         answers, seconds = asked(engine, now)
         return row("transformers, greedy", answers, seconds, None), [answer.text for answer in answers], engine
 
     def drafted(
         self, stored: Requests, now: Requests, mode: str, pool: str, dtype: str, at_once: int, like: list[str]
     ) -> Row:
-        """Mode `plain`: no drafts; what prompts begin alike with is read once, as in every way of ours."""
+        """Mode `plain`: no drafts; weights are packed, and what prompts begin alike with is read once, as in every way."""
         if mode == "plain":
             config = DecodingConfig(pool=pool, drafts=DraftConfig(most=0))
         else:

@@ -79,6 +79,7 @@ class TorchEngine:
         self._beginning = Beginning()
         self._network: Any = None
         self._tokenizer: Any = None
+        self._ready: bool | None = None  # None: as loaded
 
     def bound(self, request: Request) -> Bound:
         return bound_of(request, Prices())
@@ -88,12 +89,12 @@ class TorchEngine:
         if self._pools is not None and self._drafts is not None:
             self._pools.save(self._drafts)
         self._pools = None
-        self._network = self._tokenizer = None
+        self._network = self._tokenizer = self._ready = None
         self._beginning = Beginning()
 
     def ask(self, work: Work) -> Iterator[list[tuple[int, Answer]]]:
         while taken := work.take(self._batch_size):
-            self._load()
+            self._prepare()
             for group in _alike(taken):
                 started = time.perf_counter()
                 requests = [request for _, request in group]
@@ -107,8 +108,16 @@ class TorchEngine:
 
     @property
     def network(self) -> Any:
-        """The transformers model, loaded at first use; who trains it takes an engine of its own."""
+        """The transformers model as it was loaded, which the engine answers with from now on.
+
+        Who trains it takes an engine of its own. Otherwise the engine makes ready what it loads (`palate.llm.packed`).
+        """
         self._load()
+        if self._ready:
+            from palate.llm.packed import unpack
+
+            unpack(self._network)
+        self._ready = False
         return self._network
 
     @property
@@ -127,7 +136,7 @@ class TorchEngine:
         """The last layer's states of each text, float32 [n, d]: their mean, or that of the last token."""
         import torch
 
-        self._load()
+        self._prepare()
         parts = [np.zeros((0, self._network.config.hidden_size), dtype=np.float32)]
         for start in range(0, len(texts), self._batch_size):
             ids, mask = self.padded(
@@ -291,6 +300,14 @@ class TorchEngine:
     def _load(self) -> None:
         if self._network is None:
             self._tokenizer, self._network = loaded(self.path, self._dtype, self._device, self.adapter)
+
+    def _prepare(self) -> None:
+        """Load it and, where it is on a CPU and nobody has it, lay its weights out for answering."""
+        self._load()
+        if self._ready is None:
+            from palate.llm.packed import pack
+
+            self._ready = self._network.device.type == "cpu" and pack(self._network)
 
 
 def _alike(taken: Sequence[tuple[int, Request]]) -> Iterator[list[tuple[int, Request]]]:

@@ -1,0 +1,54 @@
+"""Linear layers of a model on a CPU, their weights laid out once in the order in which oneDNN's kernels read them.
+
+torch otherwise lays the weights out anew at each product of more than one row: reading a few tokens at a time, as with
+drafts, then takes twice as long as their arithmetic. What a row comes to does not depend on the rows beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class PackedLinear(nn.Module):
+    """A linear layer that answers; to train or save it, `unpack`."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return found
+
+
+def pack(network: Any) -> bool:
+    """Replace the linear layers of `network`; false, and nothing changed, where torch or the processor cannot."""
+    found = _layers(network, nn.Linear)
+    try:
+        for _, _, child in found[:1]:
+            PackedLinear(child)(child.weight.new_zeros(1, child.in_features))
+    except (AttributeError, RuntimeError):  # no oneDNN, none for these numbers, or another torch: it goes without
+        return False
+    for parent, name, child in found:
+        setattr(parent, name, PackedLinear(child))
+    return bool(found)
+
+
+def unpack(network: Any) -> None:
+    """What `pack` did, undone: the same weights, tied again."""
+    for parent, name, child in _layers(network, PackedLinear):
+        weight = child.weight.to_dense()
+        linear = nn.Linear(weight.shape[1], weight.shape[0], child.bias is not None, device="meta")
+        linear.weight = nn.Parameter(weight)
+        if child.bias is not None:
+            linear.bias = nn.Parameter(child.bias)
+        setattr(parent, name, linear)
+    network.tie_weights()
+
+
+def _layers(network: Any, kind: type[nn.Module]) -> list[tuple[nn.Module, str, Any]]:
+    return [(part, name, own) for part in network.modules() for name, own in part.named_children() if type(own) is kind]
