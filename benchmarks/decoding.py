@@ -152,7 +152,7 @@ class Bench:
     def drafted(
         self, stored: Requests, now: Requests, mode: str, pool: str, dtype: str, at_once: int, like: list[str]
     ) -> Row:
-        """Mode `plain`: no drafts; weights are packed, and what prompts begin alike with is read once, as in every way."""
+        """Mode `plain`: no drafts; as in every way weights are packed, and like beginnings of prompts are read once."""
         if mode == "plain":
             config = DecodingConfig(pool=pool, drafts=DraftConfig(most=0))
         else:
