@@ -4,6 +4,7 @@
     python benchmarks/decoding.py changed   # by how many of 30 events are new since the stored answer
     python benchmarks/decoding.py pools     # by the number of stored answers, global and grouped
     python benchmarks/decoding.py look-ups  # milliseconds of a look-up, and bytes, by the size of the pool
+    python benchmarks/decoding.py passes    # milliseconds of a pass by the tokens it reads, weights packed or not
 
 KAR's notes (`palate.knowledge.profiles`) on movielens-small by SmolLM2. *Items*: notes about other films are stored.
 *Users*: notes about the same people are stored, made when some of their events had not happened. Rates are over all
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,6 +36,7 @@ from palate.knowledge.profile_prompts import text_request
 from palate.knowledge.profiles import ProfileConfig, seen_windows, shown_history, shown_item
 from palate.llm.decoding.drafting import DraftConfig
 from palate.llm.decoding.pools import DecodingConfig
+from palate.llm.decoding.rows import RowCache
 from palate.llm.decoding.store import DraftStore
 from palate.llm.engines.llama import LlamaEngine
 from palate.llm.engines.torch_lm import TorchEngine
@@ -287,12 +290,52 @@ def look_ups() -> list[Row]:
     return rows
 
 
-CHARTS = {"changed": "new of 30", "pools": "stored answers", "look-ups": "answers"}
+def passes(bench: Bench) -> list[Row]:
+    """One request of 300 tokens; weights are read once a pass, each token costs two operations a weight."""
+    import torch
+
+    from palate.llm.packed import pack
+
+    rows: list[Row] = []
+    rng = np.random.default_rng(0)
+    for dtype in ("float32", "bfloat16"):
+        engine = TorchEngine(device=bench.args.device, dtype=dtype)
+        network = engine.network
+        weights = sum(part.numel() for part in network.parameters())
+        for way in ("as loaded", "packed"):
+            if way == "packed" and not pack(network):
+                continue
+            with torch.inference_mode():
+                cache = RowCache(network, 1, 400)
+                cache.read(rng.integers(5, 40_000, (1, 300)), np.arange(300)[None], np.tri(300, dtype=bool)[None])
+                cache.keep([range(300)])
+                for n in (1, 2, 4, 8, 16, 32):
+                    ids, places = rng.integers(5, 40_000, (1, n)), 300 + np.arange(n)[None]
+                    each = []
+                    for _ in range(9):
+                        begun = clock()
+                        cache.read(ids, places, np.tri(n, dtype=bool)[None])
+                        each.append(clock() - begun)
+                    took = float(np.median(each))
+                    rows.append({"weights": f"{dtype}, {way}", "tokens": n, "ms": 1000 * took})
+                    rows[-1] |= {"GB/s": weights * network.dtype.itemsize / took / 1e9}
+                    rows[-1] |= {"GFLOP/s": 2 * weights * n / took / 1e9}
+                    print(json.dumps(rows[-1]), flush=True)
+        engine.close()
+    return rows
+
+
+CHARTS = {
+    "changed": [("new of 30", "times greedy", "way")],
+    "pools": [("stored answers", "times greedy", "way")],
+    "look-ups": [("answers", "look-up ms", "way")],
+    "passes": [("tokens", "ms", "weights")],
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["ways", "changed", "pools", "look-ups"])
+    parser.add_argument("part", choices=["ways", "changed", "pools", "look-ups", "passes"])
     parser.add_argument("--n", type=int, default=6, help="answers that are timed")
     parser.add_argument("--stored", type=int, default=36, help="answers written before")
     parser.add_argument("--tokens", type=int, default=150, help="the most that an answer takes")
@@ -313,12 +356,16 @@ def main() -> None:
 
         torch.set_num_threads(args.threads)
         dataset = load("movielens-small")
-        rows = {"ways": ways, "changed": changed, "pools": pools}[args.part](Bench(args, dataset), Task(dataset, args))
+        bench = Bench(args, dataset)
+        if args.part == "passes":
+            rows = passes(bench)
+        else:
+            rows = {"ways": ways, "changed": changed, "pools": pools}[args.part](bench, Task(dataset, args))
     folder = RESULTS / f"decoding-{args.part}"
-    across, y = CHARTS.get(args.part), "look-up ms" if args.part == "look-ups" else "times greedy"
-    drawn = [] if across is None else [Chart(f"{y} by {across}", "lines", rows, across, y, "way")]
+    drawn = [Chart(f"{y} by {x}", "lines", rows, x, y, of) for x, y, of in CHARTS.get(args.part, ())]
     report = Report("Writing with drafts", [], [ReportTable(args.part, rows)], drawn)
-    write_study(folder, report, "movielens-small", f"python benchmarks/decoding.py {args.part}", machine_facts())
+    command = " ".join(["python benchmarks/decoding.py", *sys.argv[1:]])
+    write_study(folder, report, "movielens-small", command, machine_facts())
 
 
 if __name__ == "__main__":
