@@ -32,27 +32,39 @@ class DraftConfig(BaseModel):
     branching: bool = Field(default=True, description="a tree of drafts; false: the likeliest branch alone")
     samples: int = Field(default=48, ge=1, description="earlier places looked at")
 
-    def least(self, rows: int) -> float:
-        """The chance below which drafting a token costs more than it saves, where `rows` requests share a pass.
-
-        A pass of n rows takes balance + n, a token more in each takes n, and one accepted saves 1/n of a pass each.
-        """
-        return rows / (self.balance + rows)
-
 
 @dataclass(frozen=True)
 class Draft:
     """Tokens with their parents, each before its children; -1 stands for what was written last.
 
-    `evidence`: of each token, the cell of `Chances` that its chance was taken from.
+    `chances`: of being accepted with all before it, falling. `evidence`: the cells of `Chances` that these come from.
     """
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
+    chances: list[float] = field(default_factory=list)
     evidence: list[tuple[int, int]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def first(self, n: int) -> Draft:
+        """Its `n` likeliest tokens."""
+        return Draft(self.tokens[:n], self.parents[:n], self.chances[:n], self.evidence[:n])
+
+
+def worth_reading(drafts: Sequence[Draft], balance: float) -> int:
+    """How many tokens of each of `drafts`, which are read in one pass, give most tokens by time.
+
+    A pass takes as long as `balance` tokens and those that are read: one of each draft, and as many more as are read of
+    the longest, since shorter ones are padded.
+    """
+    expected = np.zeros(1 + max(map(len, drafts)))
+    expected[0] = len(drafts)
+    for draft in drafts:
+        expected[1 : 1 + len(draft)] += draft.chances
+    read = len(drafts) * np.arange(1, 1 + len(expected))
+    return int((expected.cumsum() / (balance + read)).argmax())
 
 
 class Chances:
@@ -90,15 +102,15 @@ class Drafter:
         self.store, self.config = store, config or DraftConfig()
         self.chances = Chances()
 
-    def draft(self, prompt: Sequence[int], written: Sequence[int], room: int, rows: int = 1) -> Draft:
-        """What may follow `written`, at most `room` deep, where `rows` requests are computed together."""
+    def draft(self, prompt: Sequence[int], written: Sequence[int], room: int) -> Draft:
+        """What may follow `written`, at most `room` deep, as far as it could be worth reading in any company."""
         config = self.config
         depth = min(config.depth, room)
         if depth < 1 or config.most < 1:
             return Draft()
         pool = NOTHING if self.store is None else self.store.after(written, depth, config.samples)
         own = own_text([*prompt, *written], depth)
-        return self._tree([found for found in (pool, own) if len(found)], config.least(rows))
+        return self._tree([found for found in (pool, own) if len(found)], 1 / (config.balance + 1))
 
     def _tree(self, sources: Sequence[Found], least: float) -> Draft:
         """The earlier places' ways as a tree with the weight of each, and of it the nodes with the best chances."""
@@ -144,6 +156,7 @@ class Drafter:
             chance, _, token, child, parent, depth, cell = heapq.heappop(waiting)
             draft.tokens.append(token)
             draft.parents.append(parent)
+            draft.chances.append(-chance)
             draft.evidence.append(cell)
             open_(child, -chance, len(draft) - 1, depth + 1)
         return draft

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from palate.llm.decoding.attention import grouped
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -77,14 +79,15 @@ class RowCache:
         for layer in self._cache.layers:
             layer.used = before
         network = self.network
-        found: Tensor = network(
-            input_ids=torch.from_numpy(ids).to(network.device),
-            position_ids=torch.from_numpy(places).to(network.device),
-            attention_mask=torch.from_numpy(mask)[:, None].to(network.device),
-            past_key_values=self._cache,
-            use_cache=True,
-            **({} if logits else self._fewer),
-        ).logits
+        with grouped(network):
+            found: Tensor = network(
+                input_ids=torch.from_numpy(ids).to(network.device),
+                position_ids=torch.from_numpy(places).to(network.device),
+                attention_mask=torch.from_numpy(mask)[:, None].to(network.device),
+                past_key_values=self._cache,
+                use_cache=True,
+                **({} if logits else self._fewer),
+            ).logits
         return found
 
     def keep(self, columns: Sequence[Sequence[int]]) -> None:

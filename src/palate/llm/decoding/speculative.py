@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.llm.decoding.drafting import Draft, Drafter
+from palate.llm.decoding.drafting import Draft, Drafter, worth_reading
 from palate.llm.decoding.rows import Beginning, RowCache
 from palate.llm.decoding.rules import Rule
 
@@ -93,8 +93,7 @@ class _Batch:
     def run(self, beginning: Beginning) -> None:
         self._begin(beginning)
         while self.rows:
-            for row in self.rows:
-                row.draft = self._draft(row)
+            self._guess()
             self._step()
             going = [number for number, row in enumerate(self.rows) if not self._over(row)]
             if len(going) < len(self.rows):
@@ -119,6 +118,14 @@ class _Batch:
         self.cache.keep([range(int(n)) for n in lengths])
         beginning.tokens, beginning.layers = prompts[0], self.cache.first(len(prompts[0]))
 
+    def _guess(self) -> None:
+        """Draft for every row what is worth its reading."""
+        drafts = [self._draft(row) for row in self.rows]
+        balance = max((row.prompt.drafter.config.balance for row in self.rows if row.prompt.drafter), default=1.0)
+        n = worth_reading(drafts, balance)
+        for row, draft in zip(self.rows, drafts, strict=True):
+            row.draft = draft.first(n)
+
     def _draft(self, row: _Row) -> Draft:
         drafter = row.prompt.drafter
         if drafter is None:
@@ -126,7 +133,7 @@ class _Batch:
         begun = time.perf_counter()
         room = row.prompt.most - len(row.written.tokens) - 1
         try:
-            draft = drafter.draft(row.prompt.tokens, row.written.tokens, room, len(self.rows))
+            draft = drafter.draft(row.prompt.tokens, row.written.tokens, room)
         except Exception:  # drafts make things faster, never possible
             draft = Draft()
         row.written.looked_up += time.perf_counter() - begun
