@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from palate.llm.decoding.drafting import Draft, DraftConfig, Drafter, own_text
-from palate.llm.decoding.rows import Beginning
+from palate.llm.decoding.drafting import Draft, DraftConfig, Drafter, own_text, worth_reading
+from palate.llm.decoding.rows import Beginning, RowCache
 from palate.llm.decoding.rules import Relaxed, RuleConfig, Sampled, Strict, rule_of
 from palate.llm.decoding.speculative import Prompt, decode
 from palate.llm.decoding.store import DraftStore
@@ -207,3 +207,42 @@ def test_a_tree_has_parents_before_children_and_keeps_its_bound():
     line = Drafter(store, DraftConfig(most=6, balance=1e9, branching=False)).draft([9], [], 10)
     assert line.parents == [-1, 0, 1, 2, 3][: len(line)]
     assert Drafter(store, DraftConfig(most=0)).draft([9], [], 10) == Draft()
+
+
+CHANCES = st.lists(st.floats(0, 1), max_size=9).map(lambda chances: sorted(chances, reverse=True))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(CHANCES, min_size=1, max_size=5), st.floats(0.5, 300))
+def test_as_much_is_read_as_gives_most_tokens_by_time(rows, balance):
+    drafts = [Draft([1] * len(row), [-1] * len(row), row, [(0, 0)] * len(row)) for row in rows]
+    n = worth_reading(drafts, balance)
+
+    def rate(wide):
+        return sum(1 + sum(row[:wide]) for row in rows) / (balance + len(rows) * (1 + wide))
+
+    assert 0 <= n <= max(map(len, rows))
+    assert rate(n) >= max(rate(wide) for wide in range(1 + max(map(len, rows)))) - 1e-9
+    assert all(len(draft.first(n)) == min(n, len(draft)) for draft in drafts)
+
+
+def test_a_token_that_is_sure_is_always_read_and_one_without_hope_never():
+    sure, hopeless = Draft([1], [-1], [1.0], [(0, 0)]), Draft([1], [-1], [0.0], [(0, 0)])
+    assert worth_reading([sure] * 3, 0.5) == 1
+    assert worth_reading([hopeless] * 3, 1e6) == 0
+    assert worth_reading([Draft()], 20) == 0
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_heads_that_share_keys_see_what_they_saw(kind):
+    model, rng = MODELS[0, kind], np.random.default_rng(0)
+    prompts, ids = rng.integers(1, VOCABULARY, (2, 9)), rng.integers(1, VOCABULARY, (2, 3))
+    cache = RowCache(model, 2, 20)
+    with torch.inference_mode():
+        cache.read(prompts, np.tile(np.arange(9), (2, 1)), np.broadcast_to(np.tri(9, dtype=bool), (2, 9, 9)))
+        cache.keep([range(9)] * 2)
+        found = cache.read(ids, np.full((2, 3), 9), np.broadcast_to(np.eye(3, dtype=bool), (2, 3, 3)))  # three ways on
+        for row, way in np.ndindex(2, 3):
+            alone = model(torch.tensor([[*prompts[row].tolist(), int(ids[row, way])]])).logits[0, -1]
+            torch.testing.assert_close(found[row, way], alone, atol=1e-5, rtol=1e-5)
+    assert model.config._attn_implementation == "sdpa"
