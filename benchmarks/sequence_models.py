@@ -168,6 +168,9 @@ def table(protocol: str, split: Split, store: Store) -> list[dict[str, Any]]:
         if best is not None and label != best:
             against = paired_difference(own["NDCG@10"].mean(0), values[best]["NDCG@10"].mean(0), users)
             row |= {"against": best, "difference": [against.mean, against.low, against.high]}
+        if label == "sasrec" and RECBOLE in values:
+            over = paired_difference(own["NDCG@10"].mean(0), values[RECBOLE]["NDCG@10"].mean(0), users)
+            row["over RecBole"] = [over.mean, over.low, over.high]
         rows.append(row)
     return sorted(rows, key=lambda row: -row["NDCG@10"][0])
 
@@ -179,6 +182,8 @@ def markdown(rows: list[dict[str, Any]]) -> Iterator[str]:
         ndcg_, hit = ("{:.4f} [{:.4f}, {:.4f}]".format(*row[metric]) for metric in METRICS)
         against = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*row["difference"]) if "difference" in row else ""
         yield f"| {row['model']} | {row['seeds']} | {ndcg_} | {hit} | {against} |"
+    for over in (row["over RecBole"] for row in rows if "over RecBole" in row):
+        yield "\nsasrec less RecBole SASRec: {:+.4f} [{:+.4f}, {:+.4f}]".format(*over)
 
 
 def export_recbole(split: Split, folder: Path) -> None:
