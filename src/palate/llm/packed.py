@@ -1,7 +1,7 @@
 """Linear layers of a model on a CPU, their weights laid out once in the order in which oneDNN's kernels read them.
 
 torch otherwise lays the weights out anew at each product of more than one row: reading a few tokens at a time, as with
-drafts, then takes twice as long as their arithmetic. What a row comes to does not depend on the rows beside it.
+drafts, then takes up to twice as long.
 """
 
 from __future__ import annotations
