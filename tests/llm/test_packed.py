@@ -64,3 +64,10 @@ def test_where_it_cannot_be_done_nothing_changes(network, monkeypatch):
     before = [type(part) for part in network.modules()]
     assert not pack(network)
     assert [type(part) for part in network.modules()] == before
+
+
+def test_a_layer_that_cannot_be_packed_is_left_alone():
+    network = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8).double())
+    if not pack(network):
+        pytest.skip("this processor has no kernels for these numbers")
+    assert [type(part) for part in network] == [PackedLinear, torch.nn.Linear]

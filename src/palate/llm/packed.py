@@ -26,16 +26,17 @@ class PackedLinear(nn.Module):
 
 
 def pack(network: Any) -> bool:
-    """Replace the linear layers of `network`; false, and nothing changed, where torch or the processor cannot."""
-    found = _layers(network, nn.Linear)
-    try:
-        for _, _, child in found[:1]:
-            PackedLinear(child)(child.weight.new_zeros(1, child.in_features))
-    except (AttributeError, RuntimeError):  # no oneDNN, none for these numbers, or another torch: it goes without
-        return False
-    for parent, name, child in found:
-        setattr(parent, name, PackedLinear(child))
-    return bool(found)
+    """Replace the linear layers of `network` but those that cannot be; false if none can."""
+    packed = False
+    for parent, name, child in _layers(network, nn.Linear):
+        try:
+            layer = PackedLinear(child)
+            layer(child.weight.new_zeros(1, child.in_features))
+        except (AttributeError, RuntimeError):  # no oneDNN, none for these numbers, or another torch: it goes without
+            continue
+        setattr(parent, name, layer)
+        packed = True
+    return packed
 
 
 def unpack(network: Any) -> None:
